@@ -1,0 +1,1 @@
+"""Forge: a kernel DSL and a model compiler for large language models on AMD GPUs."""

@@ -1,0 +1,161 @@
+"""Types of graph values: symbolic dimensions, element types (GGUF block types included), tensors and state.
+
+Source of the block sizes: ggml's `ggml-common.h`, as published in the `gguf` package (`GGML_QUANT_SIZES`), which the
+tests compare with this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from forge.errors import GraphError
+
+
+@dataclass(frozen=True)
+class Sym:
+    """A dimension known only when a step runs: a name and an upper bound. There is no arithmetic on symbols."""
+
+    name: str
+    max: int
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.max < 1:
+            raise GraphError(f"Sym({self.name!r}, max={self.max}) needs an identifier and a bound of at least 1")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Dim = int | Sym
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type. `block` elements occupy `nbytes` bytes; `block` > 1 marks a quantized type."""
+
+    name: str
+    block: int
+    nbytes: int
+
+    @property
+    def quantized(self) -> bool:
+        return self.block > 1
+
+    @property
+    def floating(self) -> bool:
+        return self.name in ("f32", "f16", "bf16", "f64")
+
+    def size(self, elements: int) -> int:
+        """Bytes of `elements` elements, which must fill whole blocks."""
+        if elements % self.block:
+            raise GraphError(f"{elements} elements do not fill whole blocks of {self.block} {self.name}")
+        return elements // self.block * self.nbytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _table(rows: dict[str, tuple[int, int]]) -> dict[str, DType]:
+    return {name: DType(name, block, nbytes) for name, (block, nbytes) in rows.items()}
+
+
+DTYPES: Mapping[str, DType] = _table(
+    {
+        "f64": (1, 8), "f32": (1, 4), "f16": (1, 2), "bf16": (1, 2),
+        "i64": (1, 8), "i32": (1, 4), "i16": (1, 2), "i8": (1, 1), "u8": (1, 1), "bool": (1, 1),
+        "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
+        "q2_K": (256, 84), "q3_K": (256, 110), "q4_K": (256, 144), "q5_K": (256, 176), "q6_K": (256, 210),
+        "iq2_xxs": (256, 66), "iq2_xs": (256, 74), "iq2_s": (256, 82), "iq3_xxs": (256, 98), "iq3_s": (256, 110),
+        "iq1_s": (256, 50), "iq1_m": (256, 56), "iq4_nl": (32, 18), "iq4_xs": (256, 136),
+        "tq1_0": (256, 54), "tq2_0": (256, 66), "mxfp4": (32, 17), "nvfp4": (64, 36),
+        "q1_0": (128, 18), "q2_0": (64, 18),
+        # Our own: an activation row quantized to int8 in groups of 32, each with an f32 scale and an f32 sum.
+        "a8": (32, 40),
+    }
+)  # fmt: skip
+
+
+def dtype(name: str | DType) -> DType:
+    """The `DType` called `name`."""
+    if isinstance(name, DType):
+        return name
+    found = DTYPES.get(name)
+    if found is None:
+        raise GraphError(f"unknown element type {name!r}", remedy=f"one of: {', '.join(DTYPES)}")
+    return found
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """The type of a tensor value. Prints as `f16[T,4096]`. Blocks of a quantized type lie along the last axis."""
+
+    shape: tuple[Dim, ...]
+    dtype: DType
+
+    def __post_init__(self) -> None:
+        for d in self.shape:
+            if isinstance(d, int) and d < 0:
+                raise GraphError(f"a dimension is negative in {self}")
+        last = self.shape[-1] if self.shape else 1
+        if self.dtype.quantized and (not isinstance(last, int) or last % self.dtype.block):
+            raise GraphError(f"the last axis of {self} does not fill whole blocks of {self.dtype.block}")
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def symbols(self) -> tuple[Sym, ...]:
+        return tuple(d for d in self.shape if isinstance(d, Sym))
+
+    def bind(self, sizes: Mapping[str, int]) -> TensorType:
+        """The same type with each symbol replaced by its size."""
+        return TensorType(tuple(sizes[d.name] if isinstance(d, Sym) else d for d in self.shape), self.dtype)
+
+    def upper(self) -> TensorType:
+        """The same type with each symbol replaced by its bound."""
+        return TensorType(tuple(d.max if isinstance(d, Sym) else d for d in self.shape), self.dtype)
+
+    def concrete(self) -> tuple[int, ...]:
+        """The shape, all of whose dimensions must be integers."""
+        out = []
+        for d in self.shape:
+            if isinstance(d, Sym):
+                raise GraphError(f"{self} still has the unbound dimension {d}")
+            out.append(d)
+        return tuple(out)
+
+    @property
+    def numel(self) -> int:
+        return prod(self.concrete())
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.size(self.numel)
+
+
+def tensor(dt: str | DType, *shape: Dim) -> TensorType:
+    """`tensor("f16", T, 4096)` is `f16[T,4096]`."""
+    return TensorType(tuple(shape), dtype(dt))
+
+
+@dataclass(frozen=True)
+class StateType(TensorType):
+    """A tensor that outlives a step and is updated in place: the KV pages of a layer.
+
+    A value of this type is used linearly: an op that writes it consumes it and returns its next version.
+    """
+
+    def __str__(self) -> str:
+        return f"state {self.dtype}[{','.join(map(str, self.shape))}]"
+
+    def bind(self, sizes: Mapping[str, int]) -> StateType:
+        return StateType(super().bind(sizes).shape, self.dtype)
+
+    def upper(self) -> StateType:
+        return StateType(super().upper().shape, self.dtype)
