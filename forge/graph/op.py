@@ -1,0 +1,298 @@
+"""Declaring ops and their kernels. An op is a contract; a kernel is one way to carry it out.
+
+    @op(types=..., reference=..., cost=..., cases=...)
+    def swiglu(gate, up):
+        '''y[T,F] = silu(gate[T,F]) * up[T,F]'''
+
+    @swiglu.kernel(space=Space(BLOCK=(1024, 512), num_warps=(4, 8)))
+    def swiglu_flat(site, y, gate, up): ...
+
+Positional parameters are operands (`= None` marks one as optional) and keyword-only parameters are attributes.
+The function itself has no body: types, oracle, cost and cases are the contract, and tests, benchmarks, the graph
+builder and the eager call are made from them. A fused op is declared by `equals`, an expression in other ops, from
+which its types, oracle, unfused cost and rewrite rule follow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from forge.errors import GraphError, ShapeError
+from forge.graph.ir import Value
+from forge.graph.types import TensorType
+
+Types = tuple[TensorType | None, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Compulsory work of a call: bytes that must cross device memory once, and arithmetic operations."""
+
+    bytes: int = 0
+    flops: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.bytes + other.bytes, self.flops + other.flops)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Operands to try an op on. `fills` maps an operand's name to `(generator, type) -> tensor`; the others are normal.
+
+    `make(generator)` gives all operands at once where they depend on each other. `strided` operands get a row stride
+    longer than the row. `small` cases are also run where execution is slow (interpreter, emulator).
+    """
+
+    name: str
+    types: Types
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    fills: Mapping[str, Callable[[Any, TensorType], Any]] = field(default_factory=dict)
+    make: Callable[[Any], Sequence[Any]] | None = None
+    strided: bool = False
+    small: bool = True
+
+
+class Space:
+    """The configurations a kernel can be tuned over: a product of named choices. The first of each is the default."""
+
+    def __init__(self, **choices: Sequence[Any]) -> None:
+        self.choices = {name: tuple(values) for name, values in choices.items()}
+
+    @property
+    def default(self) -> dict[str, Any]:
+        return {name: values[0] for name, values in self.choices.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for point in itertools.product(*self.choices.values()):
+            yield dict(zip(self.choices, point, strict=True))
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """`config` must name every choice of the space and nothing else."""
+        if config.keys() != self.choices.keys():
+            raise GraphError(f"a configuration names {sorted(config)}; the space has {sorted(self.choices)}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a kernel is chosen by: concrete operand and result types, attributes and the target."""
+
+    op: Op
+    types: Types
+    results: tuple[TensorType, ...]
+    attrs: Mapping[str, Any]
+    target: Any
+
+    def describe(self) -> str:
+        operands = ", ".join(f"{n}: {t}" for n, t in zip(self.op.operands, self.types, strict=True) if t is not None)
+        attrs = "".join(f", {k}={v!r}" for k, v in self.attrs.items())
+        return f"{self.op.name}({operands}{attrs}) on {self.target}"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation of an op.
+
+    `on` is the kind of target ("gpu" for Triton, "cpu" for torch) and `when` narrows it by types and attributes.
+    `build(site, *outputs, *operands, **attrs)` returns the steps that carry out a call: launches and callables.
+    `workspace(call, config)` gives the types of scratch tensors that the build gets as `site.work`.
+    `layouts(call)` maps a weight operand's name to the storage layouts it takes, best first.
+    """
+
+    op: Op
+    name: str
+    build: Callable[..., Any]
+    space: Space
+    on: str
+    when: Callable[[Call], bool]
+    workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]]
+    layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None
+
+    def serves(self, call: Call) -> bool:
+        return self.on == call.target.kind and self.when(call)
+
+    @property
+    def id(self) -> str:
+        return f"{self.op.name}.{self.name}"
+
+
+class Op:
+    """The contract of an op. Immutable but for `kernels`, which grows while the op's own file is imported."""
+
+    # Where ops run when called on tensors: the one upward link, resolved by name at the first such call.
+    executor = "forge.lower.eager:run"
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        types: Callable[..., Any],
+        reference: Callable[..., Any],
+        cost: Callable[..., Cost],
+        cases: Callable[[], Sequence[Case]],
+        equals: Callable[..., Any] | None,
+        view: bool,
+        writes: str | None,
+    ) -> None:
+        self.name, self.doc, self.module = fn.__name__, inspect.getdoc(fn) or "", fn.__module__
+        self.types, self.reference, self.cost, self.equals = types, reference, cost, equals
+        self.view, self.writes = view, writes
+        self._cases = cases
+        self.kernels: dict[str, Kernel] = {}
+        self.signature = inspect.signature(fn)
+        parameters = self.signature.parameters.values()
+        self.operands = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+        self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        if not self.doc:
+            raise GraphError(f"op {self.name} needs a docstring: its first line is its formula")
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return tuple(self._cases())
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """On graph values: append a node. On tensors: run now, on the device they are on."""
+        operands, attrs = self.bind(args, kwargs)
+        traced = next((a for a in operands if isinstance(a, (Value, Traced))), None)
+        if traced is not None:
+            return traced.trace(self, operands, attrs)
+        module, function = self.executor.split(":")
+        return getattr(importlib.import_module(module), function)(self, operands, attrs)
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Sort arguments into (operands, attributes) with defaults filled in."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise GraphError(f"{self.name}{self.signature}: {error}") from None
+        bound.apply_defaults()
+        values = bound.arguments
+        attrs = {
+            n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in self.attributes
+        }  # lists become tuples, so that a call can be hashed
+        return tuple(values[n] for n in self.operands), attrs
+
+    def infer(self, types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+        """The types of the results. Raises ShapeError that names the op and every operand."""
+        try:
+            result = self.types(*types, **attrs)
+        except GraphError as error:
+            shown = ", ".join(f"{n}: {t}" for n, t in zip(self.operands, types, strict=True) if t is not None)
+            shown += "".join(f", {k}={v!r}" for k, v in attrs.items())
+            raise ShapeError(f"{self.name}({shown}): {error.what}", remedy=error.remedy) from None
+        return result if isinstance(result, tuple) else (result,)
+
+    def kernel(
+        self,
+        *,
+        space: Space | None = None,
+        on: str = "gpu",
+        when: Callable[[Call], bool] = lambda call: True,
+        workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]] = lambda call, config: (),
+        layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None = None,
+    ) -> Callable[[Callable[..., Any]], Kernel]:
+        """Declare a kernel of this op; earlier declarations are preferred. See `Kernel`."""
+
+        def declare(build: Callable[..., Any]) -> Kernel:
+            name = build.__name__
+            if name in self.kernels:
+                raise GraphError(f"op {self.name} has two kernels called {name}")
+            self.kernels[name] = Kernel(self, name, build, space or Space(), on, when, workspace, layouts)
+            return self.kernels[name]
+
+        return declare
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A stand-in operand: ops called on it hand `(op, payloads, attrs)` to `interpret` instead of running."""
+
+    payload: Any
+    interpret: Callable[[Op, tuple[Any, ...], Mapping[str, Any]], Any]
+
+    def trace(self, op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
+        result = self.interpret(op, tuple(a.payload if isinstance(a, Traced) else a for a in operands), attrs)
+        if isinstance(result, tuple):
+            return tuple(Traced(r, self.interpret) for r in result)
+        return Traced(result, self.interpret)
+
+
+def trace_equals(
+    equals: Callable[..., Any], payloads: Sequence[Any], attrs: Mapping[str, Any], interpret: Callable[..., Any]
+) -> Any:
+    """Run an `equals` expression with each op replaced by `interpret`; gives payloads back."""
+    result = equals(*(None if p is None else Traced(p, interpret) for p in payloads), **attrs)
+    return tuple(r.payload for r in result) if isinstance(result, tuple) else result.payload
+
+
+def _from_equals(equals: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Types, oracle and unfused cost of a fused op, by interpreting its `equals` expression three ways."""
+
+    def infer(op: Op, types: Types, attrs: Mapping[str, Any]) -> Any:
+        out = op.infer(types, attrs)
+        return out if len(out) > 1 else out[0]
+
+    def types(*operands: TensorType | None, **attrs: Any) -> Any:
+        return trace_equals(equals, operands, attrs, infer)
+
+    def reference(*operands: Any, **attrs: Any) -> Any:
+        return trace_equals(equals, operands, attrs, lambda op, args, kw: op.reference(*args, **kw))
+
+    def cost(*operands: TensorType | None, **attrs: Any) -> Cost:
+        total = Cost()
+
+        def add(op: Op, args: Types, kw: Mapping[str, Any]) -> Any:
+            nonlocal total
+            total += op.cost(*args, **kw)
+            return infer(op, args, kw)
+
+        trace_equals(equals, operands, attrs, add)
+        return total
+
+    return {"types": types, "reference": reference, "cost": cost}
+
+
+def op(
+    *,
+    types: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    cost: Callable[..., Cost] | None = None,
+    cases: Callable[[], Sequence[Case]] = tuple,
+    equals: Callable[..., Any] | None = None,
+    view: bool = False,
+    writes: str | None = None,
+) -> Callable[[Callable[..., Any]], Op]:
+    """Declare an op.
+
+    types      `(*operand types, **attrs)` to the result's type or a tuple of them; raises ShapeError
+    reference  the oracle: torch in fp32 on dense tensors, written for clarity
+    cost       `(*operand types, **attrs)` to the compulsory `Cost`; with `equals`, the fused cost may be given
+    cases      a function that lists the `Case`s
+    equals     a fused op as an expression in other ops; gives whichever of the above is not passed
+    view       the result is a view of the first operand; the reference is also its implementation
+    writes     the name of the state operand that a call consumes; its next version is the first result
+    """
+
+    def declare(fn: Callable[..., Any]) -> Op:
+        given = {"types": types, "reference": reference, "cost": cost}
+        derived = _from_equals(equals) if equals else {}
+        parts = {k: v or derived.get(k) for k, v in given.items()}
+        missing = [k for k, v in parts.items() if v is None]
+        if missing:
+            raise GraphError(f"op {fn.__name__} lacks {', '.join(missing)}")
+        return Op(fn, cases=cases, equals=equals, view=view, writes=writes, **parts)  # type: ignore[arg-type]
+
+    return declare
+
+
+def expect(condition: bool, message: str, remedy: str = "") -> None:
+    """For type rules: raise ShapeError(message) unless `condition`; `Op.infer` adds the op and its operands."""
+    if not condition:
+        raise ShapeError(message, remedy=remedy)

@@ -1,0 +1,68 @@
+"""How the operands of a `Case` are filled: functions `(generator, type) -> tensor`, all from a seeded generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from forge.graph.types import TensorType
+
+Fill = Callable[["torch.Generator", "TensorType"], Any]
+
+
+def normal(generator: torch.Generator, type: TensorType) -> torch.Tensor:
+    """Standard normal values."""
+    import torch
+
+    return torch.randn(type.concrete(), generator=generator).to(getattr(torch, TORCH[type.dtype.name]))
+
+
+def scaled(factor: float) -> Fill:
+    """Normal values times `factor`: 1e-20 for tiny ones, 1e4 for huge ones."""
+
+    def fill(generator: torch.Generator, type: TensorType) -> torch.Tensor:
+        import torch
+
+        values = torch.randn(type.concrete(), generator=generator) * factor
+        return values.to(getattr(torch, TORCH[type.dtype.name]))
+
+    return fill
+
+
+def zero_row(generator: torch.Generator, type: TensorType) -> torch.Tensor:
+    """Normal values, but the first row is all zeros."""
+    values = normal(generator, type)
+    values[0] = 0
+    return values
+
+
+def integers(low: int, high: int) -> Fill:
+    """Uniform integers in [low, high)."""
+
+    def fill(generator: torch.Generator, type: TensorType) -> torch.Tensor:
+        import torch
+
+        dt = getattr(torch, TORCH[type.dtype.name])
+        return torch.randint(low, high, type.concrete(), generator=generator).to(dt)
+
+    return fill
+
+
+def constant(values: Any) -> Fill:
+    """Exactly these values."""
+
+    def fill(generator: torch.Generator, type: TensorType) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(values, dtype=getattr(torch, TORCH[type.dtype.name])).reshape(type.concrete())
+
+    return fill
+
+
+TORCH = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
+    "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool",
+}  # fmt: skip

@@ -1,0 +1,60 @@
+"""Triton as the kernels see it: `tl`, `jit`, and whether kernels are interpreted.
+
+Triton is not a hard dependency: a ROCm build of torch brings its own, and a CPU needs none. Where it is missing the
+op files still import, and the first launch is one clear error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from forge.errors import MissingDependencyError
+
+try:
+    import triton
+    import triton.language as tl
+except ModuleNotFoundError as error:
+    if error.name != "triton":
+        raise
+    triton = None
+    tl = None
+
+
+class MissingTriton:
+    """Stands for a Triton function where Triton is not installed; using it says so."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.name = fn.__name__
+
+    def __getattr__(self, attribute: str) -> Any:
+        require_triton(f"the kernel {self.__dict__['name']}")
+
+
+def require_triton(purpose: str) -> None:
+    """Raise MissingDependencyError unless Triton can be imported."""
+    if triton is None:
+        raise MissingDependencyError(
+            f"{purpose} needs Triton, which is not installed",
+            remedy="on AMD: the triton that comes with torch's ROCm build; otherwise: pip install triton",
+        )
+
+
+def jit(fn: Callable[..., Any]) -> Any:
+    """`triton.jit`, or a stand-in that explains itself where Triton is missing."""
+    return MissingTriton(fn) if triton is None else triton.jit(fn)
+
+
+def interpreted() -> bool:
+    """Whether TRITON_INTERPRET=1 was set when Triton was imported: kernels then run in Python, on CPU tensors."""
+    return triton is not None and bool(triton.knobs.runtime.interpret)
+
+
+def cdiv(a: int, b: int) -> int:
+    """ceil(a / b)"""
+    return -(-a // b)
+
+
+def next_power_of_2(n: int) -> int:
+    """The least power of two that is at least n."""
+    return 1 << max(0, n - 1).bit_length()

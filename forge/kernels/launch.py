@@ -1,0 +1,72 @@
+"""What a kernel's build function returns: `Launch`es of Triton functions, and plain callables.
+
+Building is done once per set of shapes; the steps it gives hold every argument and can be run many times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forge.errors import GraphError
+from forge.quant.packed import Packed
+from forge.target import DeviceTarget
+
+OPTIONS = ("num_warps", "num_stages", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
+HIP_ONLY = ("waves_per_eu", "matrix_instr_nonkdim", "kpack")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a Triton function: `fn[grid](*args, **meta)`, where `meta` holds constexprs and options."""
+
+    fn: Any
+    grid: tuple[int, int, int]
+    args: tuple[Any, ...]
+    meta: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.grid[0] > 2**31 - 1 or max(self.grid[1:]) > 65535 or min(self.grid) < 1:
+            raise GraphError(f"{self.fn.__name__}: the grid {self.grid} is beyond what a device launches")
+
+    def __call__(self) -> Any:
+        return self.fn[self.grid](*self.args, **self.meta)
+
+    def arguments(self) -> list[Any]:
+        """All arguments in the order of the function's parameters, constexprs included."""
+        given = dict(zip(self.fn.arg_names, self.args, strict=False)) | dict(self.meta)
+        return [given[name] for name in self.fn.arg_names]
+
+
+Step = Launch | Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a kernel is built: the target, the configuration, and the scratch tensors it asked for."""
+
+    target: DeviceTarget
+    config: Mapping[str, Any]
+    work: tuple[Any, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> Any:
+        return self.config[name]
+
+    def launch(self, fn: Any, grid: tuple[int, ...], *args: Any, **constexprs: Any) -> Launch:
+        """A launch of `fn`. The configuration's entries that `fn` has as parameters are passed to it as well.
+
+        A `Packed` tensor among `args` stands for its planes' pointers.
+        """
+        flat: list[Any] = []
+        for arg in args:
+            flat.extend(arg.pointers() if isinstance(arg, Packed) else (arg,))
+        meta = {k: v for k, v in self.config.items() if k in fn.arg_names} | constexprs
+        meta |= {k: v for k, v in self.config.items() if k in OPTIONS and self._takes(k)}
+        g = (*grid, 1, 1)
+        return Launch(fn, (g[0], g[1], g[2]), tuple(flat), meta)
+
+    def _takes(self, option: str) -> bool:
+        return option not in HIP_ONLY or self.target.backend == "hip"
+
+

@@ -1,0 +1,72 @@
+"""SwiGLU, the gated activation of the feed-forward layer."""
+
+from __future__ import annotations
+
+from forge.graph.op import Case, Cost, Space, expect, op
+from forge.graph.types import tensor
+from forge.kernels import fills
+from forge.kernels.language import cdiv, jit, tl
+
+
+def _types(gate, up):
+    expect(gate == up, "gate and up must have one type")
+    expect(gate.rank == 2 and gate.dtype.floating, "gate and up must be floating point [T,F]")
+    return gate
+
+
+def _reference(gate, up):
+    import torch
+
+    gate = gate.float()
+    return gate * torch.sigmoid(gate) * up.float()
+
+
+def _cost(gate, up):
+    return Cost(bytes=3 * gate.nbytes, flops=5 * gate.numel)
+
+
+def _cases():
+    for dt in ("f16", "bf16", "f32"):
+        yield Case(dt, (tensor(dt, 3, 1280),) * 2)
+    for t, f in ((1, 1), (7, 1031), (2, 1025), (5, 32)):
+        yield Case(f"f16 {t}x{f}", (tensor("f16", t, f),) * 2)
+    yield Case("rows apart", (tensor("f16", 5, 640),) * 2, strided=True)
+    # silu must go to gate or to 0, never to NaN
+    yield Case("huge", (tensor("f16", 4, 512),) * 2, fills={"gate": fills.scaled(60)})
+    yield Case("tiny", (tensor("f32", 4, 512),) * 2, fills={"gate": fills.scaled(1e-20)})
+
+
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+def swiglu(gate, up):
+    """y[T,F] = gate * sigmoid(gate) * up; the sigmoid in fp32.
+
+    Takes f16, bf16 or f32; rows may lie apart, elements of a row may not. Source: arXiv 2002.05202.
+    """
+
+
+@jit
+def _swiglu(y_ptr, gate_ptr, up_ptr, y_stride, gate_stride, up_stride, F, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = column < F
+    gate = tl.load(gate_ptr + row * gate_stride + column, mask).to(tl.float32)
+    up = tl.load(up_ptr + row * up_stride + column, mask).to(tl.float32)
+    y = gate * tl.sigmoid(gate) * up
+    tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask)
+
+
+@swiglu.kernel(space=Space(BLOCK=(1024, 512, 2048), num_warps=(4, 2, 8)))
+def swiglu_flat(site, y, gate, up):
+    """A program a block of a row."""
+    t, f = gate.shape
+    grid = (t, cdiv(f, site["BLOCK"]))
+    return site.launch(_swiglu, grid, y, gate, up, y.stride(0), gate.stride(0), up.stride(0), f)
+
+
+@swiglu.kernel(on="cpu")
+def swiglu_torch(site, y, gate, up):
+    """Two passes over the row; torch's silu computes in fp32 and rounds once to the operands' type."""
+    import torch
+
+    silu = torch.nn.functional.silu
+    return lambda: torch.mul(silu(gate), up, out=y)

@@ -1,0 +1,112 @@
+"""Compile launches for a GPU that is not here, and read what the code object says of itself.
+
+Triton compiles for the target that its driver names, so a driver that names an absent GPU, and launches nothing,
+lets a kernel go through its own launch path: the signature, the specialization and the options are those of a real
+launch. Operands may be on torch's meta device: only their types, shapes and strides matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from forge.errors import CompileError
+from forge.kernels.language import require_triton
+from forge.kernels.launch import Launch
+from forge.target import DeviceTarget
+
+
+@dataclass(frozen=True)
+class CodeObject:
+    """A kernel compiled for an AMD target: its assembly and binary, registers, spills (dwords) and LDS (bytes)."""
+
+    name: str
+    arch: str
+    assembly: str
+    binary: bytes
+    vgprs: int
+    agprs: int
+    vgpr_spills: int
+    sgpr_spills: int
+    scratch: int
+    lds: int
+
+    def check(self, target: DeviceTarget) -> None:
+        """Raise CompileError if the code spills registers or wants more LDS than the target has."""
+        where = f"{self.name} for {self.arch}"
+        if self.lds > target.lds:
+            raise CompileError(f"the kernel wants {self.lds} bytes of LDS; {self.arch} has {target.lds}", where=where)
+        if self.vgpr_spills or self.sgpr_spills or self.scratch:
+            raise CompileError(
+                f"the kernel spills {self.vgpr_spills} VGPRs and {self.sgpr_spills} SGPRs, {self.scratch} bytes",
+                where=where,
+                remedy=f"give {self.arch} a smaller configuration under tuning/{self.arch}/",
+            )
+
+
+class _AbsentDevice:
+    """The part of Triton's driver interface that compiling needs, for a device that is not there."""
+
+    def __init__(self, target: DeviceTarget) -> None:
+        self._target = target
+
+    def get_current_device(self) -> str:
+        return self._target.arch  # Triton keys its caches by device: one key an architecture
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        arch: str | int = self._target.arch
+        if self._target.backend == "cuda":
+            arch = int(self._target.arch.removeprefix("sm_"))
+        return GPUTarget(self._target.backend, arch, self._target.wave)
+
+
+@contextmanager
+def absent_device(target: DeviceTarget) -> Iterator[None]:
+    """While this lasts, Triton compiles for `target`. Not for use beside threads that launch kernels."""
+    require_triton(f"compiling for {target}")
+    from triton.runtime import driver
+
+    before = driver._active
+    driver.set_active(_AbsentDevice(target))
+    try:
+        yield
+    finally:
+        driver._active = before
+
+
+def compile_launch(launch: Launch, target: DeviceTarget) -> CodeObject:
+    """Compile `launch` for an AMD target. Raises CompileError with the compiler's own words."""
+    with absent_device(target):
+        try:
+            kernel = launch.fn.run(*launch.args, grid=launch.grid, warmup=True, **launch.meta)
+        except Exception as error:  # Triton raises many kinds; each is the compiler's word on this kernel
+            raise CompileError(f"{launch.fn.__name__} does not compile for {target}: {error}") from error
+    text = kernel.asm["amdgcn"]
+    return CodeObject(
+        name=kernel.metadata.name,
+        arch=target.arch,
+        assembly=text,
+        binary=kernel.asm["hsaco"],
+        vgprs=_field(text, ".vgpr_count"),
+        agprs=_field(text, ".agpr_count", 0),
+        vgpr_spills=_field(text, ".vgpr_spill_count"),
+        sgpr_spills=_field(text, ".sgpr_spill_count"),
+        scratch=_field(text, ".private_segment_fixed_size"),
+        lds=kernel.metadata.shared,
+    )
+
+
+def _field(assembly: str, name: str, default: int | None = None) -> int:
+    """A number of the metadata note at the end of the assembly."""
+    found = re.findall(rf"^\s+(?:- )?{re.escape(name)}:\s+(\d+)", assembly, re.M)
+    if not found and default is None:
+        raise CompileError(f"the code object's metadata has no {name}")
+    return int(found[-1]) if found else int(default or 0)

@@ -1,0 +1,37 @@
+"""Every kernel compiles for each AMD architecture at the configuration it would run with, within LDS, without spills."""
+
+from __future__ import annotations
+
+import pytest
+from kernels.harness import build, operands, serving
+
+from forge.kernels.language import interpreted
+from forge.kernels.launch import Launch
+from forge.lower.offline import compile_launch
+from forge.lower.operands import type_of
+from forge.lower.select import call_of
+from forge.target import AMD_VERIFIED, TARGETS
+
+pytestmark = [pytest.mark.compile, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
+
+
+def parameters():
+    """One case for each kernel, architecture and combination of element types and attributes."""
+    for arch in AMD_VERIFIED:
+        seen = set()
+        for op, case, kernel, call in serving(TARGETS[arch]):
+            key = (kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items())))
+            if key not in seen:
+                seen.add(key)
+                yield pytest.param(op, case, kernel, arch, id=f"{arch}-{kernel.id}-{case.name}".replace(" ", "_"))
+
+
+@pytest.mark.parametrize(("op", "case", "kernel", "arch"), parameters())
+def test_compiles(op, case, kernel, arch):
+    values = operands(op, case, "meta")
+    call = call_of(op, tuple(type_of(v) for v in values), case.attrs, TARGETS[arch])
+    _, steps = build(kernel, call, values, "meta")
+    launches = [s for s in steps if isinstance(s, Launch)]
+    assert launches or kernel.name.endswith("_library"), "a kernel of a GPU launches something"
+    for launch in launches:
+        compile_launch(launch, TARGETS[arch]).check(TARGETS[arch])

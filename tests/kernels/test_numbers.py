@@ -1,0 +1,42 @@
+"""Every kernel against its op's oracle at every case: on the CPU, in Triton's interpreter, and on a GPU.
+
+Triton decides at import whether it interprets, so the interpreted tier is a run of its own: TRITON_INTERPRET=1.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernels.harness import INTERPRETER, check, serving
+
+from forge.kernels.language import interpreted
+from forge.target import TARGETS, detect_gpu
+
+GPU = torch.cuda.is_available()
+
+
+def parameters(target, small=False):
+    for op, case, kernel, _ in serving(target):
+        if case.small or not small:
+            yield pytest.param(op, case, kernel, id=f"{kernel.id}-{case.name}".replace(" ", "_"))
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(interpreted(), reason="this is the interpreted run")
+@pytest.mark.parametrize(("op", "case", "kernel"), parameters(TARGETS["cpu"]))
+def test_on_the_cpu(op, case, kernel):
+    check(op, case, kernel, TARGETS["cpu"], "cpu")
+
+
+@pytest.mark.interpret
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
+@pytest.mark.parametrize(("op", "case", "kernel"), parameters(INTERPRETER, small=True))
+def test_interpreted(op, case, kernel):
+    check(op, case, kernel, INTERPRETER, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU or interpreted(), reason="needs a GPU")
+@pytest.mark.parametrize(("op", "case", "kernel"), parameters(detect_gpu() if GPU else TARGETS["sm_90"]))
+def test_on_the_gpu(op, case, kernel):
+    check(op, case, kernel, detect_gpu(), "cuda")
