@@ -1,0 +1,82 @@
+"""BatchBuilder against the plain statement of each array, over random steps; and its cost."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from forge.runtime.batch import BatchBuilder
+from forge.runtime.pages import PagePool
+from forge.runtime.params import SamplingParams
+from forge.runtime.request import Request
+from forge.runtime.scheduler import Scheduler, Slice
+
+pytestmark = pytest.mark.null
+
+
+def _builder(scheduler: Scheduler) -> BatchBuilder:
+    return BatchBuilder(
+        max_tokens=scheduler.max_tokens,
+        max_seqs=scheduler.max_seqs,
+        page_size=scheduler.pool.page_size,
+        context_length=scheduler.context_length,
+    )
+
+
+def _check(builder: BatchBuilder, slices: list[Slice], size: int) -> None:
+    batch = builder.build(slices, [])
+    flat = [(r, i) for r, start, length in slices for i in range(start, start + length)]
+    assert batch.tokens.tolist() == [r.tokens[i] for r, i in flat]
+    assert batch.positions.tolist() == [i for _, i in flat]
+    assert batch.slots.tolist() == [r.pages[i // size] * size + i % size for r, i in flat]
+    assert batch.query_len.tolist() == [s.length for s in slices]
+    assert batch.query_start.tolist() == np.cumsum([0, *batch.query_len])[:-1].tolist()
+    assert batch.context_len.tolist() == [s.start + s.length for s in slices]
+    ends = np.cumsum(batch.query_len) - 1
+    assert batch.logit_rows.tolist() == [int(e) for s, e in zip(slices, ends, strict=True) if s.samples]
+    for s, row in zip(slices, batch.page_table, strict=True):
+        assert row.tolist() == s.request.pages + [0] * (len(row) - len(s.request.pages))
+    for name in batch.__slots__:
+        if name != "page_copies":
+            assert getattr(batch, name).dtype == np.int32 and getattr(batch, name).flags.c_contiguous
+
+
+def test_arrays_over_random_steps() -> None:
+    rng = np.random.default_rng(1)
+    scheduler = Scheduler(PagePool(20, 4), max_tokens=24, max_seqs=6, context_length=50)
+    builder = _builder(scheduler)
+    for step in range(400):
+        if rng.random() < 0.4:
+            prompt = rng.integers(0, 1000, rng.integers(1, 30)).tolist()
+            params = SamplingParams(max_tokens=int(rng.integers(1, 20)), seed=0)
+            scheduler.add(Request(str(step), prompt, params))
+        slices = scheduler.schedule()
+        _check(builder, slices, 4)
+        sampling = [s.request for s in slices if s.samples]
+        scheduler.commit(slices)
+        for request in sampling:
+            request.tokens.append(int(rng.integers(1000)))
+            if request.num_output == request.max_tokens or rng.random() < 0.05:
+                scheduler.finish(request, "stop")
+    assert scheduler.preemptions > 10
+
+
+@pytest.mark.parametrize(("seqs", "limit"), [(1, 50e-6), (64, 1e-3)])
+def test_steady_decode_is_cheap(seqs: int, limit: float) -> None:
+    """The quickest of many steps, schedule and build, as others share the machine."""
+    scheduler = Scheduler(PagePool(64 * 64, 16), max_tokens=1024, max_seqs=64, context_length=1024)
+    builder = _builder(scheduler)
+    for i in range(seqs):
+        scheduler.add(Request(str(i), range(14), SamplingParams(max_tokens=500, seed=0)))
+    best = 1.0
+    for _ in range(300):
+        start = time.perf_counter()
+        slices = scheduler.schedule()
+        builder.build(slices, [])
+        best = min(best, time.perf_counter() - start)
+        scheduler.commit(slices)
+        for piece in slices:
+            piece.request.tokens.append(1)
+    assert best < limit, f"{best * 1e6:.0f} us"
