@@ -1,0 +1,21 @@
+"""GGUF's element types, one a file: block layout, planes, and the device functions that decode them."""
+
+from __future__ import annotations
+
+from forge.quant.format import QuantFormat
+from forge.quant.packed import Packed
+from forge.quant.registry import format_of, formats
+from forge.quant.tensors import dense, dense_as, pack, random_blocks, to_dense, unpack
+
+__all__ = [
+    "Packed",
+    "QuantFormat",
+    "dense",
+    "dense_as",
+    "format_of",
+    "formats",
+    "pack",
+    "random_blocks",
+    "to_dense",
+    "unpack",
+]
