@@ -1,0 +1,179 @@
+"""A cursor over the bytes of a GGUF header that checks every length before it is believed.
+
+The rule: nothing is allocated, sliced or looped over before the bytes it needs are known to lie inside the file. A
+length that does not fit is a `FileFormatError` with the offset of the length itself.
+
+Source: the GGUF specification (ggml's `docs/gguf.md`), with the value types of the `gguf` package.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gguf.constants import GGUFValueType
+
+from forge.errors import FileFormatError
+
+Bytes = npt.NDArray[np.uint8]
+
+_SCALARS: dict[int, struct.Struct] = {
+    GGUFValueType.UINT8: struct.Struct("<B"),
+    GGUFValueType.INT8: struct.Struct("<b"),
+    GGUFValueType.UINT16: struct.Struct("<H"),
+    GGUFValueType.INT16: struct.Struct("<h"),
+    GGUFValueType.UINT32: struct.Struct("<I"),
+    GGUFValueType.INT32: struct.Struct("<i"),
+    GGUFValueType.UINT64: struct.Struct("<Q"),
+    GGUFValueType.INT64: struct.Struct("<q"),
+    GGUFValueType.FLOAT32: struct.Struct("<f"),
+    GGUFValueType.FLOAT64: struct.Struct("<d"),
+}
+_U64 = struct.Struct("<Q")
+
+MAX_KEY_BYTES = 65535  # the specification's limit on a metadata key
+MAX_OBJECTS = 1 << 24  # strings and nested arrays in one header: forty times the largest tokenizer in use
+MAX_ARRAY_DEPTH = 4  # no known file nests arrays at all; the bound keeps a hostile one from deep recursion
+
+
+class Cursor:
+    """Reads little-endian values of one header in order. Invariant: 0 <= position <= size of the file.
+
+    One thread uses it, once; it holds views of the map and copies only what becomes a Python value.
+    """
+
+    def __init__(self, path: Path, data: Bytes) -> None:
+        self.path = path
+        self.position = 0
+        self._data = data
+        self._view = data.data
+        self._objects = 0
+
+    @property
+    def size(self) -> int:
+        return len(self._view)
+
+    @property
+    def remaining(self) -> int:
+        return len(self._view) - self.position
+
+    def error(self, what: str, offset: int | None = None) -> FileFormatError:
+        return format_error(what, self.path, self.position if offset is None else offset)
+
+    def require(self, nbytes: int, what: str, offset: int | None = None) -> None:
+        """Refuse unless `nbytes` more bytes exist; the error names `offset`, where the claim was made."""
+        if nbytes > self.remaining:
+            raise self.error(f"{what} needs {nbytes} bytes, but the file ends after {self.remaining} more", offset)
+
+    def raw(self, nbytes: int, what: str) -> bytes:
+        self.require(nbytes, what)
+        taken = bytes(self._view[self.position : self.position + nbytes])
+        self.position += nbytes
+        return taken
+
+    def scalar(self, kind: int, what: str) -> Any:
+        """One number, boolean or string of value type `kind`."""
+        if kind == GGUFValueType.STRING:
+            return self.string(what)
+        if kind == GGUFValueType.BOOL:
+            start = self.position
+            value = self.raw(1, what)[0]
+            if value > 1:
+                raise self.error(f"{what} is the boolean byte {value}, which is neither 0 nor 1", start)
+            return bool(value)
+        layout = _SCALARS.get(kind)
+        if layout is None:
+            raise self.error(f"{what} has the unknown value type {kind}")
+        self.require(layout.size, what)
+        value = layout.unpack_from(self._view, self.position)[0]
+        self.position += layout.size
+        return value
+
+    def u32(self, what: str) -> int:
+        return int(self.scalar(GGUFValueType.UINT32, what))
+
+    def u64(self, what: str) -> int:
+        return int(self.scalar(GGUFValueType.UINT64, what))
+
+    def string(self, what: str, limit: int | None = None) -> str:
+        """A string: u64 length, then that many bytes of UTF-8."""
+        start = self.position
+        length = self.u64(f"the length of {what}")
+        if limit is not None and length > limit:
+            raise self.error(f"{what} is {length} bytes long; the format allows {limit}", start)
+        self.require(length, what, start)
+        text = self.raw(length, what)
+        try:
+            return text.decode("utf-8")
+        except UnicodeDecodeError as bad:
+            raise self.error(f"{what} is not UTF-8", start + 8 + bad.start) from bad
+
+    def value(self, kind: int, what: str, depth: int = 0) -> Any:
+        """A metadata value: a scalar, a list of strings or of lists, or a read-only array of numbers."""
+        if kind != GGUFValueType.ARRAY:
+            return self.scalar(kind, what)
+        start = self.position
+        if depth == MAX_ARRAY_DEPTH:
+            raise self.error(f"{what} nests arrays more than {MAX_ARRAY_DEPTH} deep")
+        item = self.u32(f"the item type of {what}")
+        count = self.u64(f"the length of {what}")
+        if item == GGUFValueType.STRING:
+            return self._strings(count, what, start)
+        if item == GGUFValueType.ARRAY:
+            self._claim_objects(count, 12, what, start)
+            return [self.value(item, f"{what}[{i}]", depth + 1) for i in range(count)]
+        return self._numbers(item, count, what, start)
+
+    def _claim_objects(self, count: int, least: int, what: str, start: int) -> None:
+        self.require(count * least, f"{what} ({count} items)", start)
+        self._objects += count
+        if self._objects > MAX_OBJECTS:
+            raise self.error(f"{what} brings the header to {self._objects} strings; the limit is {MAX_OBJECTS}", start)
+
+    def _strings(self, count: int, what: str, start: int) -> list[str]:
+        # A tokenizer holds 400,000 strings: this loop is the header's cost, so it keeps its state in locals.
+        self._claim_objects(count, 8, what, start)
+        view, end, at, length_at = self._view, self.size, self.position, _U64.unpack_from
+        found: list[str] = []
+        for i in range(count):
+            if at + 8 > end:
+                raise self.error(f"the file ends inside {what}, before item {i} of {count}", at)
+            (length,) = length_at(view, at)
+            stop = at + 8 + length
+            if stop > end:
+                raise self.error(f"{what}[{i}] needs {length} bytes, but the file has {end - at - 8} more", at)
+            try:
+                found.append(str(view[at + 8 : stop], "utf-8"))
+            except UnicodeDecodeError as bad:
+                raise self.error(f"{what}[{i}] is not UTF-8", at + 8 + bad.start) from bad
+            at = stop
+        self.position = at
+        return found
+
+    def _numbers(self, item: int, count: int, what: str, start: int) -> npt.NDArray[Any]:
+        boolean = item == GGUFValueType.BOOL
+        layout = _SCALARS[GGUFValueType.UINT8] if boolean else _SCALARS.get(item)
+        if layout is None:
+            raise self.error(f"{what} has items of the unknown value type {item}", start)
+        nbytes = count * layout.size
+        self.require(nbytes, f"{what} ({count} items)", start)
+        numbers = self._data[self.position : self.position + nbytes].view(np.dtype(layout.format))
+        if boolean:
+            bad = np.flatnonzero(numbers > 1)
+            if len(bad):
+                raise self.error(f"{what}[{bad[0]}] is neither 0 nor 1", self.position + int(bad[0]))
+            numbers = numbers.view(np.bool_)
+        self.position += nbytes
+        return numbers
+
+
+def format_error(what: str, path: Path, offset: int | None = None) -> FileFormatError:
+    """The error of a malformed model file, with its place."""
+    return FileFormatError(
+        what,
+        where=str(path) if offset is None else f"{path}, byte {offset}",
+        remedy="download or convert the file again; its size and checksum should match its source's",
+    )

@@ -1,0 +1,168 @@
+"""Text to ids and back, and chats to prompts, as the model's own file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from forge.errors import UsageError
+from forge.gguf import GGUFFile
+from forge.tokenizer.chat import ChatTemplates
+from forge.tokenizer.special import partition
+from forge.tokenizer.stream import TextStream
+from forge.tokenizer.vocabulary import BYTE_LEVEL, Vocabulary
+
+
+class Encoder(Protocol):
+    """The part of a tokenizer that its `tokenizer.ggml.model` decides."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+class Tokenizer:
+    """Ids as llama.cpp gives for the same file. Immutable; any thread may use it, and each stream belongs to one."""
+
+    def __init__(self, vocabulary: Vocabulary, encoder: Encoder, chat: ChatTemplates) -> None:
+        self.vocabulary = vocabulary
+        self.chat = chat
+        self._encoder = encoder
+
+    @classmethod
+    def from_gguf(cls, gguf: GGUFFile) -> Tokenizer:
+        """Raises TokenizerError or FileFormatError for metadata at fault, UnsupportedError for other tokenizers."""
+        vocabulary = Vocabulary.read(gguf)
+        return cls(vocabulary, _encoder(vocabulary), ChatTemplates.read(gguf, _named_tokens(vocabulary)))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.vocabulary.texts)
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.vocabulary.bos_id
+
+    @property
+    def eos_id(self) -> int | None:
+        return self.vocabulary.eos_id
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens after which nothing more is generated: end of sequence, of turn, of message, and their kin."""
+        return self.vocabulary.stop_ids
+
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the default chat template, None if the file has none."""
+        return self.chat.default
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Ids of `text`; bos and eos around it where the file asks for them and `add_special` is left on.
+
+        With `parse_special=False` the text of a control token is text like any other: for input that a user typed.
+        Raises UsageError for half a surrogate pair, TokenizerError for a character the vocabulary cannot write.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as bad:
+            raise UsageError(
+                f"the text holds half a surrogate pair at position {bad.start}",
+                remedy="decode it from UTF-16 as a whole, or replace it",
+            ) from bad
+        vocabulary = self.vocabulary
+        out: list[int] = []
+        if add_special and vocabulary.add_bos and vocabulary.bos_id is not None:
+            out.append(vocabulary.bos_id)
+        after_special = True
+        for piece in partition(text, self._all_specials if parse_special else self._typed, vocabulary.strip_after):
+            if isinstance(piece, int):
+                out.append(piece)
+            else:
+                prefix = " " if vocabulary.add_space_prefix and after_special else ""
+                out += self._encoder.encode(prefix + piece)
+            after_special = isinstance(piece, int)
+        if add_special and vocabulary.add_eos and vocabulary.eos_id is not None:
+            out.append(vocabulary.eos_id)
+        return out
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of `ids`; bytes that are no UTF-8 become U+FFFD.
+
+        After a leading bos, the space that `encode` put before the text is dropped, so that prompts come back as
+        they were; ids without a bos continue a text and keep it. No other space is touched.
+        """
+        raw, at_start, after_bos = bytearray(), True, False
+        for token in ids:
+            raw += self._show(token, after_bos, skip_special)
+            after_bos, at_start = at_start and token == self.bos_id, False
+        return raw.decode("utf-8", "replace")
+
+    def stream(self, *, skip_special: bool = True) -> TextStream:
+        """A new stream that gives what `decode` gives, as the ids come."""
+        return TextStream(lambda token, after_bos: self._show(token, after_bos, skip_special), self.bos_id)
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that `token` stands for; of a control token, its name's."""
+        if not 0 <= token < self.vocab_size:
+            raise UsageError(f"token id {token} is out of range; the vocabulary has {self.vocab_size} tokens")
+        return self.vocabulary.piece(token)
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template: str | None = None,
+        **extra: Any,
+    ) -> str:
+        """The prompt of a chat. `template` names one of several; `extra` are variables of the template.
+
+        Most templates write bos themselves; `encode_prompt` then adds no second one. Raises TokenizerError if there
+        is no template or it fails, UsageError for messages that are no messages.
+        """
+        return self.chat.render(
+            messages, tools=tools, add_generation_prompt=add_generation_prompt, template=template, **extra
+        )
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Ids of a rendered chat: as `encode`, but without a second bos where the prompt starts with one."""
+        bos = None if self.bos_id is None else self.vocabulary.texts[self.bos_id]
+        return self.encode(prompt, add_special=not (bos and prompt.startswith(bos)))
+
+    def _show(self, token: int, after_bos: bool, skip_special: bool) -> bytes:
+        raw = self.token_bytes(token)
+        if skip_special and self.vocabulary.hidden(token):
+            return b""
+        if after_bos and self.vocabulary.add_space_prefix:
+            return raw.removeprefix(b" ")
+        return raw
+
+    @cached_property
+    def _all_specials(self) -> list[tuple[str, int]]:
+        return self.vocabulary.specials(parse=True)
+
+    @cached_property
+    def _typed(self) -> list[tuple[str, int]]:
+        return self.vocabulary.specials(parse=False)
+
+
+def _encoder(vocabulary: Vocabulary) -> Encoder:
+    if vocabulary.model == BYTE_LEVEL:
+        from forge.tokenizer.byte_level import ByteLevelEncoder
+
+        return ByteLevelEncoder(vocabulary)
+    from forge.tokenizer.sentencepiece import SentencePieceEncoder
+
+    return SentencePieceEncoder(vocabulary)
+
+
+def _named_tokens(vocabulary: Vocabulary) -> dict[str, str]:
+    """The special tokens that chat templates know by name; one that the model lacks is empty."""
+    named = {
+        "bos_token": vocabulary.bos_id,
+        "eos_token": vocabulary.eos_id,
+        "unk_token": vocabulary.unk_id,
+        "pad_token": vocabulary.pad_id,
+    }
+    return {name: "" if token is None else vocabulary.texts[token] for name, token in named.items()}
