@@ -1,0 +1,151 @@
+"""How near a compiled model's logits stand to llama.cpp's, and to the graph's own f32 evaluation.
+
+A golden (`*.golden.npz`) holds, for each prompt, its ids, llama.cpp's logits at every position, and the greedy ids
+that llama.cpp continued with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from forge.compiled import CompiledModel
+from forge.graph.evaluate import evaluate
+from forge.quant import to_dense
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One prompt of a golden: ids [P], logits f32 [P,V] and greedy ids [G]."""
+
+    ids: np.ndarray
+    logits: torch.Tensor
+    greedy: np.ndarray
+
+    @property
+    def fed(self) -> np.ndarray:
+        """Prompt and continuation: what the model under test is given, so that an early difference does not spread."""
+        return np.concatenate([self.ids, self.greedy]).astype(np.int32)
+
+
+def goldens(path: Path) -> Iterator[Golden]:
+    """Every prompt of a golden file."""
+    with np.load(path) as file:
+        index = 0
+        while f"prompt{index}_ids" in file:
+            part = {k: file[f"prompt{index}_{k}"] for k in ("ids", "logits", "greedy_ids")}
+            yield Golden(part["ids"], torch.from_numpy(part["logits"]).float(), part["greedy_ids"])
+            index += 1
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of one sequence: tokens from `start`, of the sequence `name`."""
+
+    name: int
+    start: int
+    tokens: np.ndarray
+
+
+def step_inputs(model: CompiledModel, chunks: Sequence[Chunk], pages: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """The graph's inputs for a step of these chunks, with logits wanted at every position."""
+    size = model.page_size
+    inputs: dict[str, list[np.ndarray | int]] = {
+        k: [] for k in ("tokens", "positions", "slots", "query_start", "query_len", "context_len", "page_table")
+    }
+    start = 0
+    for chunk in chunks:
+        at = np.arange(chunk.start, chunk.start + len(chunk.tokens), dtype=np.int32)
+        table = pages[chunk.name]
+        inputs["tokens"].append(chunk.tokens)
+        inputs["positions"].append(at)
+        inputs["slots"].append(table[at // size] * size + at % size)
+        inputs["query_start"].append(start)
+        inputs["query_len"].append(len(at))
+        inputs["context_len"].append(int(at[-1]) + 1)
+        inputs["page_table"].append(table)
+        start += len(at)
+    flat = {k: np.concatenate(v).astype(np.int32) for k, v in inputs.items() if k in ("tokens", "positions", "slots")}
+    flat |= {k: np.array(inputs[k], np.int32) for k in ("query_start", "query_len", "context_len", "page_table")}
+    return flat | {"logit_rows": np.arange(start, dtype=np.int32)}
+
+
+def scattered_pages(model: CompiledModel, sequences: int, seed: int = 0) -> dict[int, np.ndarray]:
+    """Pages for each of some sequences, drawn in random order from the pool."""
+    per = model.limits.pages_per_seq
+    order = np.random.default_rng(seed).permutation(model.num_pages)[: sequences * per]
+    return {i: order[i * per : (i + 1) * per].astype(np.int32) for i in range(sequences)}
+
+
+def model_logits(model: CompiledModel, ids: np.ndarray, chunk: int = 0, pages: np.ndarray | None = None) -> torch.Tensor:
+    """Logits f32 [len(ids),V] on the CPU, fed in chunks of `chunk` tokens (0: as many as a step takes)."""
+    table = {0: pages if pages is not None else scattered_pages(model, 1)[0]}
+    length = chunk or model.max_tokens
+    out = []
+    for start in range(0, len(ids), length):
+        inputs = step_inputs(model, [Chunk(0, start, ids[start : start + length].astype(np.int32))], table)
+        out.append(model.step(**inputs).float().cpu().clone())
+    return torch.cat(out)
+
+
+def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
+    """Logits of the graph as built, before any pass, evaluated in f32 by the ops' references."""
+    inputs = step_inputs(model, [Chunk(0, 0, ids.astype(np.int32))], scattered_pages(model, 1))
+    graph = model.built()
+    states = {n.names[0]: torch.zeros(n.types[0].concrete()) for n in graph.leaves("state")}
+
+    def weights(leaf):  # type: ignore[no-untyped-def]
+        raw = torch.cat([model.source.raw(name) for name in leaf.names])
+        return to_dense(leaf.types[0], raw, torch.float32)
+
+    outputs, _ = evaluate(graph, {k: torch.from_numpy(v) for k, v in inputs.items()}, weights, states)
+    logits: torch.Tensor = outputs["logits"]
+    return logits
+
+
+def mean_kl(reference: torch.Tensor, logits: torch.Tensor) -> float:
+    """Mean over positions of KL(softmax(reference) || softmax(logits)), in float64 nats."""
+    p, q = reference.double().log_softmax(-1), logits.double().log_softmax(-1)
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def disagreements(reference: torch.Tensor, logits: torch.Tensor, margin: float = 0.05) -> list[int]:
+    """Positions where the argmax differs though the reference's two top logits are more than `margin` apart."""
+    top = reference.topk(2, dim=-1)
+    clear = top.values[:, 0] - top.values[:, 1] > margin
+    return torch.nonzero(clear & (logits.argmax(-1) != top.indices[:, 0])).flatten().tolist()
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Mean KL from llama.cpp and from the f32 evaluation, and the positions where greedy ids clearly differ."""
+
+    from_llama_cpp: float
+    from_evaluate: float
+    prompt_differs: tuple[int, ...]
+    greedy_differs: tuple[int, ...]
+    positions: int
+
+
+def compare(model: CompiledModel, golden: Golden, exact: torch.Tensor | None = None) -> Parity:
+    """Feed a golden's ids and compare.
+
+    In the continuation, where the golden holds ids but no logits, an id counts if the f32 evaluation's two top logits
+    are more than 0.05 apart.
+    """
+    exact = evaluated_logits(model, golden.fed) if exact is None else exact
+    logits, prompt = model_logits(model, golden.fed), len(golden.ids)
+    greedy = torch.from_numpy(golden.greedy).long()
+    ahead, sure = logits[prompt - 1 : -1], exact[prompt - 1 : -1].topk(2, dim=-1).values
+    wrong = (ahead.argmax(-1) != greedy) & (sure[:, 0] - sure[:, 1] > 0.05)
+    return Parity(
+        from_llama_cpp=mean_kl(golden.logits, logits[:prompt]),
+        from_evaluate=mean_kl(exact, logits),
+        prompt_differs=tuple(disagreements(golden.logits, logits[:prompt])),
+        greedy_differs=tuple(torch.nonzero(wrong).flatten().tolist()),
+        positions=len(golden.fed),
+    )

@@ -1,0 +1,285 @@
+"""A compiled model: its graph, plan and kernels to look at, and the step that the engine runs.
+
+Memory is planned first and checked against the device before a weight is loaded; weights, pages and activations are
+allocated on the first run, or by `load`.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forge.errors import DeviceError, GraphError, MemoryPlanError, UsageError
+from forge.graph.ir import Graph
+from forge.graph.passes import Options, optimize
+from forge.gguf import GGUFFile
+from forge.kernels import load as load_ops
+from forge.lower.offline import CodeObject, compile_launch, plan_launches
+from forge.lower.plan import Plan, Sizes
+from forge.models import architecture
+from forge.models.architecture import check_tensors
+from forge.models.decoder import Config, Limits, Precision
+from forge.target import DeviceTarget
+from forge.tune.store import TuningStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from forge.lower.executable import Executable
+    from forge.lower.weights import Source
+    from forge.runtime.batch import Batch
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What memory a model takes at its limits, in bytes, beside what the device has free."""
+
+    weights: int
+    pages: int
+    arena: int
+    scratch: int
+    free: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.pages + self.arena + self.scratch
+
+    def __str__(self) -> str:
+        parts = {"weights": self.weights, "KV pages": self.pages, "activations": self.arena, "scratch": self.scratch}
+        shown = " + ".join(f"{n} {v / 1e6:,.1f} MB" for n, v in parts.items())
+        return f"{shown} = {self.total / 1e6:,.1f} MB of {self.free / 1e6:,.1f} MB free"
+
+
+class GGUFSource:
+    """Weights from a GGUF file's memory map. Implements `forge.lower.weights.Source`."""
+
+    def __init__(self, gguf: GGUFFile) -> None:
+        self._gguf = gguf
+
+    def raw(self, name: str) -> torch.Tensor:
+        import torch
+
+        found = self._gguf.tensors[name]
+        rows = found.type.numel // found.type.concrete()[-1]
+        with warnings.catch_warnings():  # torch warns that the map is read-only; nothing writes to it
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(found.data).view(rows, -1)
+
+
+class CompiledModel:
+    """A model compiled for a target. Implements `forge.runtime.batch.Runner`.
+
+    `graph` is the optimized graph, `plan` the plan, `config` the hyperparameters, `limits` what it can hold. One thread
+    may run it at a time; looking at graph, plan and kernels is safe from any.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        target: DeviceTarget,
+        *,
+        act: str,
+        activations: str,
+        context: int,
+        max_tokens: int,
+        max_seqs: int,
+        page_size: int,
+        memory: int | None,
+        store: TuningStore | None = None,
+    ) -> None:
+        self.config, self.target, self.context_length = config, target, context
+        self.source, self._store = source, store or TuningStore()
+        self._precision, self._options = Precision(act), Options(load_ops(), activations)
+        self._executable: Executable | None = None
+        self._lock = threading.Lock()
+        per_seq = -(-context // page_size)
+        one = self._plan(Limits(max_tokens, max_seqs, 1, page_size, per_seq))
+        self.limits = Limits(max_tokens, max_seqs, self._fit(one, per_seq, max_seqs, memory), page_size, per_seq)
+        self.plan = self._plan(self.limits)
+        self.graph = self.plan.graph
+
+    def built(self) -> Graph:
+        """The graph before any pass."""
+        return architecture(self.config.architecture).build(self.config, self.limits, self._precision)
+
+    def graph_after(self, name: str) -> Graph:
+        """The graph after the pass `name` of the pipeline ("built" for none)."""
+        return optimize(self.built(), self._options, name)
+
+    def _plan(self, limits: Limits) -> Plan:
+        graph = architecture(self.config.architecture).build(self.config, limits, self._precision)
+        check_tensors(graph, self.config.tensors, self.config.architecture)
+        return Plan(optimize(graph, self._options), self.target, self._store)
+
+    def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
+        """How many pages: one full context for every sequence, or as many as the memory left over holds."""
+        page = one.state_bytes
+        self.budget = Budget(one.weight_bytes, 0, one.arena.nbytes, one.scratch, memory or free_memory(self.target))
+        left = (self.budget.free - self.budget.total) // page
+        if left < per_seq:
+            raise MemoryPlanError(
+                f"{self.config.architecture} does not fit {self.target}: {self.budget}; one context of "
+                f"{self.context_length} tokens needs {per_seq * page / 1e6:,.1f} MB of KV pages",
+                remedy="a smaller context=, max_tokens= or max_seqs=, or a file of fewer bits a weight",
+            )
+        pages = min(left, per_seq * max_seqs)
+        self.budget = Budget(
+            one.weight_bytes, pages * page, one.arena.nbytes, one.scratch, self.budget.free
+        )
+        return pages
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab
+
+    @property
+    def max_tokens(self) -> int:
+        return self.limits.max_tokens
+
+    @property
+    def max_seqs(self) -> int:
+        return self.limits.max_seqs
+
+    @property
+    def page_size(self) -> int:
+        return self.limits.page_size
+
+    @property
+    def num_pages(self) -> int:
+        return self.limits.num_pages
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.target)
+
+    def load(self, progress: Progress | None = None) -> Executable:
+        """Load weights and allocate memory, once. Raises DeviceError if the target is not the device at hand."""
+        from forge.lower.executable import Executable
+        from forge.lower.weights import load_weights
+
+        with self._lock:
+            if self._executable is None:
+                device = self.device
+                weights = load_weights(self.plan.weights, self.source, device, progress)
+                self._executable = Executable(self.plan, weights, device)
+            return self._executable
+
+    def run(self, batch: Batch) -> torch.Tensor:
+        """Logits f32[R,V] of the batch's `logit_rows`; keys and values go to its slots. See `Runner`."""
+        logits: torch.Tensor = self.step(
+            tokens=batch.tokens, positions=batch.positions, slots=batch.slots, page_table=batch.page_table,
+            query_start=batch.query_start, query_len=batch.query_len, context_len=batch.context_len,
+            logit_rows=batch.logit_rows,
+        )  # fmt: skip
+        return logits
+
+    def step(self, **inputs: np.ndarray) -> torch.Tensor:
+        """One step by the graph's inputs. A step that wants no logits computes one row and gives none."""
+        import numpy as np
+
+        wanted = len(inputs["logit_rows"])
+        if not wanted:
+            inputs["logit_rows"] = np.zeros(1, np.int32)
+        logits: torch.Tensor = self.load().run(inputs)["logits"]
+        return logits[:wanted]
+
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """Ids i32[R] of the largest logits, -1 for a row with NaN: the `argmax` op, on the model's device."""
+        ids: torch.Tensor = self._options.ops["argmax"](logits)
+        return ids
+
+    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copy keys and values of all layers from page to page; no page is both source and destination."""
+        import torch
+
+        source, to = torch.tensor(list(copies), device=self.device).T
+        for state in self.load().states.values():
+            state[:, to] = state[:, source]
+
+    def code_objects(self, sizes: Sizes | None = None) -> Iterator[tuple[str, CodeObject]]:
+        """(op, code object) for each distinct launch at `sizes`, compiled for an AMD target that need not be here."""
+        if self.target.backend != "hip":
+            raise UsageError(f"code objects are AMD's; the target is {self.target}")
+        seen: set[bytes] = set()
+        for node, launch in plan_launches(self.plan, sizes or self.plan.ladder[0]):
+            code = compile_launch(launch, self.target)
+            if code.binary not in seen:
+                seen.add(code.binary)
+                yield str(node.op and node.op.name), code
+
+
+class CompiledGraph:
+    """A graph compiled for a target: plan and kernels to look at, and `run`.
+
+    `weights` maps the names of weight leaves to tensors or `Packed` tensors in the layouts that `plan.weights` names.
+    """
+
+    def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore | None = None) -> None:
+        self.target = target
+        self.plan = Plan(optimize(graph, Options(load_ops())), target, store or TuningStore())
+        self.graph = self.plan.graph
+
+    def load(self, weights: Mapping[str, Any] | None = None) -> Executable:
+        """An executable with memory of its own. Raises GraphError for a weight that is not given."""
+        from forge.lower.executable import Executable
+
+        given = weights or {}
+        missing = ["+".join(leaf.names) for leaf in self.plan.weights if "+".join(leaf.names) not in given]
+        if missing:
+            raise GraphError(f"weights are not given: {', '.join(missing)}", where=self.graph.name)
+        device = device_of(self.target)
+        return Executable(self.plan, {leaf: given["+".join(leaf.names)] for leaf in self.plan.weights}, device)
+
+
+def device_of(target: DeviceTarget) -> torch.device:
+    """The torch device that is `target`. Raises DeviceError if the machine has none."""
+    import torch
+
+    from forge.target import detect_gpu
+
+    if target.kind == "cpu":
+        return torch.device("cpu")
+    here = detect_gpu() if torch.cuda.is_available() else None
+    if here is None or here.arch != target.arch:
+        raise DeviceError(
+            f"the model is compiled for {target}; the device at hand is {here or 'a CPU'}",
+            remedy="compile with target='auto' to run here; graph, plan and code objects can be looked at anywhere",
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def free_memory(target: DeviceTarget) -> int:
+    """Bytes a model may take: 92% of what the device has free. An absent GPU is taken to hold 64 GB."""
+    import torch
+
+    if target.kind == "cpu":
+        return int(0.92 * _available())
+    if torch.cuda.is_available():
+        return int(0.92 * torch.cuda.mem_get_info()[0])
+    return 64 << 30
+
+
+def _available() -> int:
+    """Bytes of memory the system can give without swapping."""
+    import os
+
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_config(gguf: GGUFFile) -> Config:
+    """The hyperparameters of a GGUF file."""
+    tensors: Mapping[str, Any] = {name: t.type for name, t in gguf.tensors.items()}
+    return architecture(gguf.architecture).config(gguf.metadata, tensors)

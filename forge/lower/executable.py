@@ -1,0 +1,193 @@
+"""A plan made to run: memory, weights, and the steps of each set of sizes with all their arguments in place.
+
+`run` binds the sizes of its inputs on first use: kernels are selected, built and compiled, views of the arena are
+made, and every launch is prepared down to its argument list. After that a step with the same sizes copies its inputs,
+replays the prepared launches, and allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from forge.errors import DeviceError, GraphError, MemoryPlanError
+from forge.graph.ir import Node, Value
+from forge.graph.types import TensorType
+from forge.kernels.language import interpreted
+from forge.kernels.launch import Launch
+from forge.lower.memory import align, stored_bytes, workspace_offsets
+from forge.lower.operands import activation_planes, torch_dtype
+from forge.lower.plan import Plan, Sizes
+from forge.quant.packed import Packed
+
+BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
+INPUT_ALIGNMENT = 4  # int32 elements: kernels may assume that pointers are multiples of 16 bytes
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Prepared steps for one set of sizes, with the places of inputs and the tensors of outputs."""
+
+    sizes: Sizes
+    staging: Mapping[str, slice]
+    length: int
+    steps: tuple[tuple[Node, Callable[[], Any]], ...]
+    outputs: Mapping[str, Any]
+
+
+class Executable:
+    """Runs a plan on a device. One thread may call `run` at a time; outputs are valid until the next call.
+
+    States live in `states` by name and are updated in place by each run.
+    """
+
+    def __init__(self, plan: Plan, weights: Mapping[Node, Any], device: torch.device) -> None:
+        self.plan, self.weights, self.device = plan, weights, device
+        self._arena = self._allocate(plan.arena.nbytes, "activations")
+        self._scratch = self._allocate(plan.scratch, "scratch")
+        self.states = {n.names[0]: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
+        self._inputs = {n.names[0]: n for n in plan.graph.leaves("input")}
+        most = sum(align(n.types[0].upper().numel * 4) // 4 for n in self._inputs.values())
+        self._host = torch.zeros(most, dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._host_numpy = self._host.numpy()
+        self._staged = self._host if device.type == "cpu" else torch.zeros(most, dtype=torch.int32, device=device)
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None
+        self._bindings: OrderedDict[tuple[int, ...], Binding] = OrderedDict()
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Outputs by name. `inputs` are int32 arrays whose shapes give the symbols their sizes.
+
+        Raises GraphError for a missing input or shapes that do not fit the graph, DeviceError or MemoryPlanError if
+        the device refuses.
+        """
+        binding = self.bind(self._sizes(inputs))
+        if self._copied is not None:
+            self._copied.synchronize()  # the last step's copy may still be reading the host buffer
+        for name, place in binding.staging.items():
+            self._host_numpy[place] = inputs[name].reshape(-1)
+        if self._copied is not None:
+            self._staged[: binding.length].copy_(self._host[: binding.length], non_blocking=True)
+            self._copied.record()
+        for _, step in binding.steps:
+            step()
+        return binding.outputs
+
+    def bind(self, sizes: Sizes) -> Binding:
+        """The prepared steps for `sizes`, made on first use."""
+        key = tuple(sizes[n] for n in sorted(sizes))
+        found = self._bindings.get(key)
+        if found is None:
+            found = self._bindings[key] = self._prepare(sizes)
+            if len(self._bindings) > BINDINGS:
+                self._bindings.popitem(last=False)
+        else:
+            self._bindings.move_to_end(key)
+        return found
+
+    def _sizes(self, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for name, node in self._inputs.items():
+            if name not in inputs:
+                raise GraphError(f"the input {name} : {node.types[0]} is not given")
+            given, type = inputs[name], node.types[0]
+            fits = given.ndim == type.rank and given.dtype == np.int32
+            for have, want in zip(given.shape, type.shape, strict=False):
+                if isinstance(want, int):
+                    fits &= have == want
+                else:
+                    fits &= sizes.setdefault(want.name, have) == have and 1 <= have <= want.max
+            if not fits:
+                raise GraphError(f"the input {name} is {given.dtype}{list(given.shape)}; the graph takes {type}")
+        return sizes
+
+    def _prepare(self, sizes: Sizes) -> Binding:
+        values: dict[Value, Any] = {Value(leaf): w for leaf, w in self.weights.items()}
+        staging, length = {}, 0
+        for name, leaf in self._inputs.items():
+            shape = leaf.types[0].bind(sizes).concrete()
+            count = int(np.prod(shape))
+            staging[name] = slice(length, length + count)
+            values[Value(leaf)] = self._staged[length : length + count].view(shape)
+            length += -(-count // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
+        for leaf in self.plan.graph.leaves("state"):
+            values[Value(leaf)] = self.states[leaf.names[0]]
+        chosen = dict(self.plan.selections(sizes))
+        steps: list[tuple[Node, Callable[[], Any]]] = []
+        for node in self.plan.graph.calls():
+            assert node.op is not None
+            operands = tuple(None if v is None else values[v] for v in node.inputs)
+            if node.op.view:
+                values[Value(node)] = self._view(node, operands)
+                continue
+            for value in node.outputs:
+                slot = self.plan.arena.slots.get(value)
+                if slot is not None:
+                    values[value] = _carve(self._arena, slot.offset, value.type.bind(sizes))
+            if node.op.writes:
+                values[Value(node)] = operands[node.op.operands.index(node.op.writes)]
+            outputs = tuple(values[v] for v in node.outputs[1 if node.op.writes else 0 :])
+            work = self._work(chosen[node].workspace)
+            steps += ((node, prepare(s)) for s in chosen[node].build(outputs, operands, work))
+        return Binding(sizes, staging, length, tuple(steps), {n: values[v] for n, v in self.plan.graph.outputs.items()})
+
+    def _view(self, node: Node, operands: tuple[Any, ...]) -> Any:
+        assert node.op is not None
+        view = node.op.reference(*operands, **node.attrs)
+        if view.untyped_storage().data_ptr() != operands[0].untyped_storage().data_ptr():
+            raise GraphError(f"{node.label} copies where it must view: its operand's rows lie apart")
+        return view
+
+    def _work(self, types: tuple[TensorType, ...]) -> tuple[Any, ...]:
+        offsets, total = workspace_offsets(types)
+        if total > self._scratch.numel():  # sizes that the plan did not look at ahead
+            self._scratch = self._allocate(total, "scratch")
+        return tuple(_carve(self._scratch, o, t) for o, t in zip(offsets, types, strict=True))
+
+    def _allocate(self, nbytes: int, what: str) -> torch.Tensor:
+        try:
+            return torch.empty(max(nbytes, 1), dtype=torch.uint8, device=self.device)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            raise MemoryPlanError(
+                f"{self.device} has no {nbytes:,} bytes for {what}: {error}", remedy="compile with smaller limits"
+            ) from error
+
+    def _zeros(self, type: TensorType) -> torch.Tensor:
+        memory = self._allocate(type.nbytes, f"state {type}").zero_()
+        return memory[: type.nbytes].view(torch_dtype(type)).view(type.concrete())
+
+
+def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:
+    """A tensor of `type` at `offset` of `memory`, or the planes of an a8."""
+    if type.dtype.name == "a8":
+        planes = {}
+        for name, plane in activation_planes(type).items():
+            planes[name] = _carve(memory, offset, plane)
+            offset += stored_bytes(plane)
+        return Packed(type, planes)
+    return memory[offset : offset + type.nbytes].view(torch_dtype(type)).view(type.concrete())
+
+
+def prepare(step: Any) -> Callable[[], Any]:
+    """A step that can be replayed with the least work: a Triton launch is compiled now and held with its arguments."""
+    if not isinstance(step, Launch) or interpreted():
+        return step  # type: ignore[no-any-return]
+    try:
+        kernel = step.fn.run(*step.args, grid=step.grid, warmup=True, **step.meta)
+        run, function, packed = kernel.run, kernel.function, kernel.packed_metadata
+    except Exception as error:  # Triton raises many kinds; each is the compiler's or the driver's word on this kernel
+        raise DeviceError(f"{step.fn.__name__} with grid {step.grid} cannot be launched: {error}") from error
+    stream_of = torch._C._cuda_getCurrentRawStream  # the public way costs ten times as much, at each launch
+    x, y, z = step.grid
+    arguments = tuple(step.arguments())
+
+    device = torch.cuda.current_device()
+
+    def launch() -> None:
+        run(x, y, z, stream_of(device), function, packed, None, None, None, *arguments)
+
+    return launch

@@ -1,0 +1,101 @@
+"""Weights in memory: which layout each one is stored in, what that takes, and loading it from the file.
+
+A kernel says which layouts it takes (`Kernel.layouts`); where none does, a block type is stored as its planes and any
+other type as it is. Layouts: "planes", "dense:f32", "dense:f16", "dense:bf16".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from forge.errors import UnsupportedError
+from forge.graph.ir import Graph, Node
+from forge.graph.types import DTYPES, TensorType
+from forge.lower.operands import empty, torch_dtype
+from forge.lower.select import Selection
+from forge.quant import Packed, formats, pack, to_dense
+
+
+class Source(Protocol):
+    """Where weights come from: a GGUF file, or generated ones."""
+
+    def raw(self, name: str) -> Any:
+        """The tensor's bytes as torch uint8 [rows, bytes a row], on the CPU; a view where that can be."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How one weight leaf is kept."""
+
+    names: tuple[str, ...]
+    type: TensorType
+    layout: str
+
+    @property
+    def nbytes(self) -> int:
+        if self.layout == "planes":
+            planes = formats()[self.type.dtype.name].plane_types(self.type.concrete())
+            return sum(p.nbytes for p in planes.values())
+        return DTYPES[self.layout.removeprefix("dense:")].size(self.type.numel)
+
+    def load_meta(self) -> Any:
+        """The weight's shape without its memory, for compiling kernels with no device."""
+        if self.layout == "planes":
+            planes = formats()[self.type.dtype.name].plane_types(self.type.concrete())
+            return Packed(self.type, {name: empty(plane, "meta") for name, plane in planes.items()})
+        return empty(TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")]), "meta")
+
+    def load(self, source: Source, device: Any) -> Any:
+        """The weight on `device`, as a tensor or `Packed`."""
+        import torch
+
+        parts = [source.raw(name) for name in self.names]
+        raw = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self.layout == "planes":
+            return pack(self.type, raw.to(device))
+        stored = TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")])
+        return to_dense(self.type, raw, torch_dtype(stored)).to(device)
+
+
+def plan_weights(graph: Graph, selections: Mapping[Node, Iterable[Selection]]) -> dict[Node, Storage]:
+    """A layout for each weight leaf that all its consumers take. Raises UnsupportedError if there is none.
+
+    `selections` gives, for each call, the kernels it may run with at the sizes that will occur.
+    """
+    wishes: dict[Node, list[tuple[str, ...]]] = {}
+    for node, chosen in selections.items():
+        for selection in chosen:
+            layouts = selection.kernel.layouts(selection.call) if selection.kernel.layouts else {}
+            for name, value in zip(selection.call.op.operands, node.inputs, strict=True):
+                if value is not None and value.node.kind == "weight":
+                    wishes.setdefault(value.node, []).append(layouts.get(name, (natural(value.type),)))
+    return {leaf: Storage(leaf.names, leaf.types[0], _agree(leaf, wishes[leaf])) for leaf in wishes}
+
+
+def natural(type: TensorType) -> str:
+    """The layout that keeps a weight's own bits."""
+    return "planes" if type.dtype.quantized else f"dense:{type.dtype}"
+
+
+def _agree(leaf: Node, wishes: list[tuple[str, ...]]) -> str:
+    pickiest = min(wishes, key=len)
+    for layout in pickiest:
+        if all(layout in wish for wish in wishes):
+            return layout
+    raise UnsupportedError(f"{leaf.label} is wanted in layouts that no one storage serves: {wishes}")
+
+
+def load_weights(
+    storages: Mapping[Node, Storage], source: Source, device: Any, progress: Callable[[int, int], None] | None = None
+) -> dict[Node, Any]:
+    """Every weight on `device`; `progress(bytes done, bytes in all)` is called after each."""
+    total, done = sum(s.nbytes for s in storages.values()), 0
+    loaded: dict[Node, Any] = {}
+    for leaf, storage in storages.items():
+        loaded[leaf] = storage.load(source, device)
+        done += storage.nbytes
+        if progress:
+            progress(done, total)
+    return loaded
