@@ -46,7 +46,12 @@ class Packed:
     def pointers(self) -> tuple[Any, Any, Any, Any]:
         """The four planes in the order q, h, s, d; an absent plane is given as q, and never read."""
         q = self.planes["q"]
-        return tuple(self.planes.get(name, q) for name in PLANES)  # type: ignore[return-value]
+        return tuple(self.planes.get(name, q) for name in PLANES)
+
+    def rows(self, ids: Any) -> Packed:
+        """The rows of a two-axis tensor that `ids` (integers [R]) name. An id out of range is torch's IndexError."""
+        type = TensorType((ids.shape[0], self.shape[1]), self.dtype)
+        return Packed(type, {n: p.index_select(0, ids) for n, p in self.planes.items()}, self.layout)
 
     def to(self, device: Any) -> Packed:
         return Packed(self.type, {n: p.to(device) for n, p in self.planes.items()}, self.layout)

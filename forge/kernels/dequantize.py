@@ -1,0 +1,75 @@
+"""Dequantize: a block-typed tensor as a dense one."""
+
+from __future__ import annotations
+
+from forge.graph.op import Case, Cost, Space, expect, op
+from forge.graph.types import TensorType, dtype, tensor
+from forge.kernels.block_tile import constants, form_of, load_tile
+from forge.kernels.language import cdiv, jit, tl
+from forge.quant import dense
+
+BLOCK_TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_K", "q5_K", "q6_K")
+
+
+def _types(w, *, out):
+    expect(w.rank == 2 and w.dtype.quantized, "w must be a block type [N,K]")
+    expect(dtype(out).floating, f"out={out!r} is no floating type")
+    return TensorType(w.shape, dtype(out))
+
+
+def _reference(w, *, out):
+    return w
+
+
+def _cost(w, *, out):
+    return Cost(bytes=w.nbytes + TensorType(w.shape, dtype(out)).nbytes, flops=2 * w.numel)
+
+
+def _cases():
+    for name in BLOCK_TYPES:
+        yield Case(name, (tensor(name, 5, 768 if name.endswith("K") else 96),), {"out": "f32"})
+    for out in ("f16", "bf16"):
+        yield Case(f"to {out}", (tensor("q4_K", 3, 512),), {"out": out})
+    yield Case("a8", (tensor("a8", 3, 160),), {"out": "f16"})
+    yield Case("one block", (tensor("q5_0", 1, 32),), {"out": "f16"})
+    yield Case("wide", (tensor("q6_K", 67, 2304),), {"out": "f16"}, small=False)
+
+
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+def dequantize(w, *, out="f16"):
+    """y[N,K] = scale * code - minimum of w[N,K]; in fp32, rounded once to `out`.
+
+    Takes every block type and a8. Exact in f32. Source: ggml's `dequantize_row_*`.
+    """
+
+
+@jit
+def _dequantize(
+    y_ptr, q_ptr, h_ptr, s_ptr, d_ptr, N, K,
+    ROWS: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
+    MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    row_mask = row < N
+    k0 = tl.program_id(1) * BLOCK_K
+    tile = load_tile(
+        q_ptr, h_ptr, s_ptr, d_ptr, row, row_mask, k0, K, K,
+        ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
+    )  # fmt: skip
+    k = k0 + tl.arange(0, BLOCK_K)
+    mask = row_mask[:, None] & (k < K)[None, :]
+    tl.store(y_ptr + row[:, None] * K + k[None, :], tile.to(y_ptr.dtype.element_ty), mask)
+
+
+@dequantize.kernel(space=Space(ROWS=(2, 1, 4), BLOCK_K=(1024, 512, 2048), num_warps=(4, 8)))
+def dequantize_tile(site, y, w, *, out):
+    """A program a tile of rows and columns."""
+    n, k = w.shape
+    grid = (cdiv(n, site["ROWS"]), cdiv(k, site["BLOCK_K"]))
+    return site.launch(_dequantize, grid, y, w, n, k, **constants(form_of(w)))
+
+
+@dequantize.kernel(on="cpu")
+def dequantize_torch(site, y, w, *, out):
+    """For eager calls: a plan for the CPU stores its weights dense and has nothing to dequantize."""
+    return lambda: y.copy_(dense(w))

@@ -1,0 +1,95 @@
+"""Embedding: the rows of a table that token ids name."""
+
+from __future__ import annotations
+
+from forge.graph.op import Case, Cost, Space, expect, op
+from forge.graph.types import TensorType, dtype, tensor
+from forge.kernels import fills
+from forge.kernels.block_tile import constants, form_of, load_tile, pointers, row_stride
+from forge.kernels.dequantize import BLOCK_TYPES
+from forge.kernels.language import cdiv, jit, tl
+from forge.quant import dense
+from forge.quant.packed import Packed
+
+
+def _types(ids, table, *, out):
+    expect(ids.rank == 1 and ids.dtype.name == "i32", "ids must be i32[T]")
+    expect(table.rank == 2, "the table must be [V,D]")
+    expect(table.dtype.floating or (table.dtype.quantized and table.dtype.name != "a8"), "the table must hold weights")
+    expect(dtype(out).floating, f"out={out!r} is no floating type")
+    return TensorType((ids.shape[0], table.shape[1]), dtype(out))
+
+
+def _reference(ids, table, *, out):
+    return table.float()[ids.long()]
+
+
+def _cost(ids, table, *, out):
+    result = _types(ids, table, out=out)
+    return Cost(bytes=ids.nbytes + TensorType(result.shape, table.dtype).nbytes + result.nbytes, flops=result.numel)
+
+
+def _cases():
+    ids = {"ids": fills.integers(0, 67)}
+    for name in ("f32", "f16", "bf16", *BLOCK_TYPES):
+        yield Case(name, (tensor("i32", 5), tensor(name, 67, 512)), {"out": "f32"}, ids)
+    yield Case("q4_K to bf16", (tensor("i32", 3), tensor("q4_K", 67, 256)), {"out": "bf16"}, ids)
+    yield Case("one token, odd width", (tensor("i32", 1), tensor("f16", 67, 1031)), {"out": "f32"}, ids)
+    yield Case("half a block", (tensor("i32", 2), tensor("q8_0", 67, 32)), {"out": "f32"}, ids)
+    first_and_last = {"ids": fills.constant([66, 0, 66])}
+    yield Case("first and last row", (tensor("i32", 3), tensor("q6_K", 67, 256)), {"out": "f32"}, first_and_last)
+
+
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+def embed(ids, table, *, out="f32"):
+    """y[T,D] = table[ids[T]]; rounded once to `out`.
+
+    The table is f32, f16, bf16 or a block type, which is dequantized row by row. An id outside the table gives a row
+    of NaN on a GPU and an IndexError on the CPU.
+    """
+
+
+@jit
+def _embed(
+    y_ptr, ids_ptr, q_ptr, h_ptr, s_ptr, d_ptr, V, D, stride,
+    BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr, MINIMUM: tl.constexpr,
+    CODES: tl.constexpr, SCALES: tl.constexpr,
+):  # fmt: skip
+    t = tl.program_id(0).to(tl.int64)
+    k0 = tl.program_id(1) * BLOCK_K
+    row = tl.load(ids_ptr + t + tl.arange(0, 1)).to(tl.int64)
+    known = (row >= 0) & (row < V)
+    tile = load_tile(
+        q_ptr, h_ptr, s_ptr, d_ptr, row, known, k0, D, stride,
+        1, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
+    )  # fmt: skip
+    tile = tl.where(known[:, None], tile, float("nan"))
+    k = k0 + tl.arange(0, BLOCK_K)
+    tl.store(y_ptr + t * D + k[None, :], tile.to(y_ptr.dtype.element_ty), (k < D)[None, :])
+
+
+@embed.kernel(space=Space(BLOCK_K=(1024, 512, 2048), num_warps=(4, 2, 8)))
+def embed_rows(site, y, ids, table, *, out):
+    """A program a piece of a row."""
+    v, d = table.shape
+    grid = (y.shape[0], cdiv(d, site["BLOCK_K"]))
+    form = constants(form_of(table))
+    return site.launch(_embed, grid, y, ids, *pointers(table), v, d, row_stride(table), **form)
+
+
+def _layouts(call):
+    """Its own bits, else what another consumer of the table wants."""
+    own = call.types[1].dtype
+    return {"table": ("planes" if own.quantized else f"dense:{own}", "dense:f32", "dense:f16", "dense:bf16")}
+
+
+@embed.kernel(on="cpu", layouts=_layouts)
+def embed_torch(site, y, ids, table, *, out):
+    """torch's index_select; the selected rows of a block type are dequantized."""
+    import torch
+
+    if isinstance(table, Packed):
+        return lambda: y.copy_(dense(table.rows(ids)))
+    if table.dtype == y.dtype:
+        return lambda: torch.index_select(table, 0, ids, out=y)
+    return lambda: y.copy_(torch.index_select(table, 0, ids))
