@@ -157,18 +157,17 @@ class Scheduler:
         return True
 
     def _admit(self, slices: list[Slice], budget: int) -> None:
-        """Seat waiting requests in order while their whole sequence fits beside what running ones still want."""
-        pool = self.pool
-        free = pool.free - sum(max(0, pool.pages_for(r.wanted) - len(r.pages)) for r in self.running)
+        """Seat waiting requests in order while there are pages for all that the next one wants, not just for this step.
+
+        Budget left here means that running requests have the pages for all they want.
+        """
         while self.waiting and budget and len(self.running) < self._seats:
             request = self.waiting[0]
-            need = pool.pages_for(request.wanted)
-            if need > free:
+            if self.pool.pages_for(request.wanted) > self.pool.free:
                 break
-            free -= need
             count = min(request.wanted, budget)
             budget -= count
-            request.pages = pool.allocate(pool.pages_for(count))
+            request.pages = self.pool.allocate(self.pool.pages_for(count))
             request.state = "running"
             self.running.append(self.waiting.popleft())
             slices.append(Slice(request, 0, count))

@@ -102,13 +102,13 @@ class FakeTokenizer:
     eos_id = EOS
     stop_ids = frozenset({EOS})
 
-    def encode(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         return [1 + ord(c) % 10 for c in text]
 
-    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         return b"".join(_PIECES[i] for i in ids).decode("utf-8", "replace")
 
-    def stream(self, skip_special: bool = True) -> _Stream:
+    def stream(self, *, skip_special: bool = True) -> _Stream:
         return _Stream()
 
 

@@ -238,11 +238,13 @@ def test_bad_logits_end_only_their_request() -> None:
     _agree(last[fine], good, params)
 
 
-def test_a_device_error_fails_its_step_and_the_engine_goes_on() -> None:
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_device_error_fails_its_step_and_the_engine_goes_on(before: int) -> None:
     runner = FakeRunner()
     engine = _engine(runner)
     failing = [engine.add([i], SamplingParams(max_tokens=20, ignore_eos=True, n=i)) for i in (1, 2)]
-    engine.step()
+    for _ in range(before):
+        engine.step()
     error = DeviceError("launch refused")
 
     def refuse(batch: Batch) -> None:
@@ -274,6 +276,26 @@ def test_a_memory_error_makes_steps_smaller(kind: type[Exception]) -> None:
     for name, (prompt, params) in zip(names, requests, strict=True):
         _agree(last[name], prompt, params)
     assert engine.stats.preemptions > 0 and runner.largest == 3
+
+
+def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _engine()
+    params = SamplingParams(temperature=0, frequency_penalty=1.5, max_tokens=20, ignore_eos=True)
+    prompts = {engine.add([i, i], params): [i, i] for i in (1, 2)}
+    sample, calls = engine._sampler.sample, [0]
+
+    def lossy(*args: Any) -> Any:
+        samples = sample(*args)
+        calls[0] += 1
+        if calls[0] % 3 == 0 and len(args[1]) > 1:
+            raise MemoryPlanError("no memory for logprobs")
+        return samples
+
+    monkeypatch.setattr(engine._sampler, "sample", lossy)
+    last = _drain(engine)
+    assert engine.stats.preemptions > 0
+    for name, prompt in prompts.items():
+        _agree(last[name], prompt, params)
 
 
 def test_a_memory_error_of_one_request_alone_is_its_end() -> None:

@@ -172,6 +172,16 @@ def test_bad_rows_are_minus_one_and_others_unchanged(temperature: float, fields:
     assert got.tolist() == [-1, -1, -1, good[3], 0]
 
 
+@pytest.mark.parametrize(
+    ("row", "uniform", "want"), [([0, 0], 0.5, 1), ([0, -torch.inf, 0], 0.5, 2), ([-torch.inf, 0], 0.0, 1)]
+)
+def test_a_border_of_the_distribution_never_gives_an_excluded_token(
+    row: list[float], uniform: float, want: int
+) -> None:
+    one = torch.ones(1, dtype=torch.float64)
+    assert draw(torch.tensor([row]), uniform * one, one, 0 * one).tolist() == [want]
+
+
 def test_greedy_ids_takes_the_first_of_equals() -> None:
     logits = torch.tensor([[1.0, 5, 5], [-torch.inf, -3, -3]])
     assert greedy_ids(logits).tolist() == [1, 1]

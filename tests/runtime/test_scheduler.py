@@ -85,13 +85,14 @@ def test_the_newest_gives_way_and_returns_first_with_its_tokens() -> None:
     assert scheduler.pool.free == 4
 
 
-def test_a_request_is_seated_only_beside_what_others_still_want() -> None:
-    scheduler = _scheduler(6, tokens=8)
-    scheduler.add(_request("a", 16, 1))
-    scheduler.add(_request("b", 12, 1))
-    assert _step(scheduler) == [("a", 0, 8)], "a's second half takes two of the four free pages"
-    assert _step(scheduler) == [("a", 8, 8)]
-    assert _step(scheduler) == [("b", 0, 8)]
+def test_a_request_is_seated_only_when_all_it_wants_has_pages() -> None:
+    scheduler = _scheduler(6, tokens=14)
+    scheduler.add(_request("a", 10, 2))
+    scheduler.add(_request("b", 13, 1))
+    scheduler.add(_request("c", 1, 1))
+    assert _step(scheduler) == [("a", 0, 10)], "three pages hold b's first chunk of four, not its thirteen tokens"
+    assert _step(scheduler) == [("a", 10, 1)]
+    assert _step(scheduler) == [("b", 0, 13), ("c", 0, 1)]
 
 
 def test_cancel_frees_pages_at_once_in_any_state() -> None:
