@@ -1,0 +1,110 @@
+"""Values, hash-consing, state and verification."""
+
+from __future__ import annotations
+
+import gguf
+import pytest
+from graph.toy import KV, OPS, F, append, maybe, plus, plus_scale, recall, scale
+
+from forge.errors import GraphError, ShapeError
+from forge.graph.evaluate import evaluate
+from forge.graph.ir import Graph
+from forge.graph.types import DTYPES, Sym, TensorType, tensor
+from forge.graph.verify import verify
+
+pytestmark = pytest.mark.null
+
+
+@pytest.mark.parametrize("kind", [k for k in gguf.GGML_QUANT_SIZES if k.name not in ("Q8_1", "Q8_K")])
+def test_block_sizes_are_gguf_s(kind):
+    ours = next(d for d in DTYPES.values() if d.name.lower() == kind.name.lower())
+    assert (ours.block, ours.nbytes) == gguf.GGML_QUANT_SIZES[kind]
+
+
+def test_a_type_prints_binds_and_counts():
+    type = tensor("q4_K", Sym("T", 8), 512)
+    assert str(type) == "q4_K[T,512]"
+    assert type.bind({"T": 3}).nbytes == 3 * 2 * 144
+    assert type.upper().concrete() == (8, 512)
+    with pytest.raises(GraphError, match="unbound dimension T"):
+        type.concrete()
+    with pytest.raises(GraphError, match="whole blocks"):
+        tensor("q4_K", 2, 100)
+
+
+def test_equal_calls_are_one_node():
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+    assert plus(a, b) == plus(a, b)
+    assert plus(a, b) != plus(b, a)
+    assert scale(a, by=2) != scale(a, by=3)
+    assert g.input("a", F) == a
+    assert len(g.nodes) == 6
+
+
+def test_a_shape_error_names_the_op_and_its_operands():
+    g = Graph()
+    with pytest.raises(ShapeError, match=r"plus\(a: f32\[4\], b: f32\[5\]\): a and b must have one type"):
+        plus(g.input("a", F), g.input("b", tensor("f32", 5)))
+
+
+def test_wrong_arguments_and_foreign_values_are_errors():
+    g, other = Graph("g"), Graph("other")
+    with pytest.raises(GraphError, match="scale"):
+        scale(g.input("a", F))
+    with pytest.raises(GraphError, match="belongs to another graph, 'other'"):
+        plus(g.input("a", F), other.input("a", F))
+    with pytest.raises(GraphError, match="declared twice"):
+        g.input("a", tensor("f32", 9))
+
+
+def test_evaluate_runs_the_references_and_updates_state():
+    g = Graph()
+    a = g.input("a", F)
+    kv = append(g.state("kv", KV), scale(a, by=3))
+    g.update("kv", kv)
+    g.output("y", plus(recall(kv), a))
+    outputs, states = evaluate(verify(g), {"a": [1, 2, 3, 4]}, lambda n: None, {"kv": [0] * 8})
+    assert outputs == {"y": [4, 8, 12, 16]}
+    assert states == {"kv": [0, 0, 0, 0, 3, 6, 9, 12]}
+    with pytest.raises(GraphError, match="input a"):
+        evaluate(g, {}, lambda n: None, {"kv": [0] * 8})
+
+
+def test_optional_operands_and_derived_types():
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+    assert maybe(a).node.inputs == (a, None)
+    total, product = plus_scale(a, b, by=2)
+    assert (total.type, product.type) == (F, F)
+    assert plus_scale.reference([1], [2], by=2) == ([3], [6])
+    assert plus_scale.cost(F, F, by=2).flops == 8
+
+
+def writers(count, *, update=True, stale=False):
+    g = Graph()
+    x, old = g.input("x", F), g.state("kv", KV)
+    versions = [append(old, scale(x, by=i)) for i in range(count)]
+    if update:
+        g.update("kv", versions[0])
+    g.output("y", recall(old if stale else versions[0]))
+    return g
+
+
+def test_state_is_linear():
+    verify(writers(1))
+    with pytest.raises(GraphError, match="written twice"):
+        verify(writers(2))
+    with pytest.raises(GraphError, match="after .* has written over it"):
+        verify(writers(1, stale=True))
+    with pytest.raises(GraphError, match="no update names"):
+        verify(writers(1, update=False))
+
+
+def test_symbols_have_one_bound():
+    g = Graph()
+    g.input("a", TensorType((Sym("T", 4),), F.dtype))
+    g.input("b", TensorType((Sym("T", 5),), F.dtype))
+    with pytest.raises(GraphError, match="two bounds"):
+        verify(g)
+    assert set(OPS) == {"plus", "scale", "maybe", "append", "recall", "plus_scale"}

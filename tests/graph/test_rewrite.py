@@ -1,0 +1,131 @@
+"""Rebuilding and fusion: what they keep, what they join, and that they never make a cycle."""
+
+from __future__ import annotations
+
+import pytest
+from graph.toy import OPS, F, plus, plus_scale, scale
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forge.errors import FileFormatError, GraphError
+from forge.graph.evaluate import evaluate
+from forge.graph.ir import Graph, Value
+from forge.graph.op import op
+from forge.graph.rewrite import Group, fuse, rebuild, rule_of
+from forge.graph.text import parse_graph, print_graph
+from forge.graph.verify import verify
+
+pytestmark = pytest.mark.null
+RULE = rule_of(plus_scale)
+
+
+def names(graph):
+    return [n.op.name for n in graph.calls()]
+
+
+def run(graph):
+    return evaluate(graph, {"a": [1, 2, 3, 4], "b": [5, 6, 7, 8]}, lambda n: None, {})[0]
+
+
+def test_rebuild_drops_the_dead_and_keeps_the_inputs():
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+    scale(b, by=9)
+    g.output("y", scale(a, by=2))
+    new = rebuild(g)
+    assert names(new) == ["scale"]
+    assert [n.names for n in new.leaves("input")] == [("a",), ("b",)]
+
+
+def test_fusion_replaces_both_results():
+    g = Graph()
+    total = plus(g.input("a", F), g.input("b", F))
+    g.output("y", scale(total, by=2))
+    g.output("z", scale(total, by=3))
+    before, fused = run(g), verify(fuse(g, RULE))
+    assert sorted(names(fused)) == ["plus_scale", "scale"]
+    assert run(fused) == before
+
+
+def test_fusion_stops_at_a_cycle():
+    """total feeds an operand of the outer plus: fusing (inner plus, outer) would make a node depend on itself."""
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+
+    def square(x, y, *, by):
+        total = plus(x, y)
+        return total, plus(scale(total, by=by), y)
+
+    @op(equals=square)
+    def tangled(x, y, *, by):
+        """(x + y, (x + y) * by + y)"""
+
+    assert rule_of(tangled).size == 3
+    inner = plus(a, b)
+    g.output("y", plus(scale(inner, by=2), b))
+    assert names(fuse(g, rule_of(tangled))) == ["tangled"]
+    h = Graph()
+    a, b = h.input("a", F), h.input("b", F)
+    late = scale(plus(a, a), by=5)  # an operand that comes after the node to be replaced
+    total = plus(a, b)
+    h.output("y", plus(scale(total, by=2), late))
+    assert "tangled" not in names(fuse(h, rule_of(tangled)))
+
+
+def test_a_rebuild_that_depends_on_itself_is_an_error():
+    g = Graph()
+    a = g.input("a", F)
+    x = scale(a, by=2)
+    y = scale(x, by=3)
+    g.output("y", y)
+    loop = Group((x,), (y,), lambda new, sources: sources)
+    with pytest.raises(GraphError, match="depend on itself"):
+        rebuild(g, [loop])
+
+
+def test_depth_is_no_limit():
+    g = Graph()
+    x = g.input("a", F)
+    for i in range(5000):
+        x = scale(x, by=i)
+    g.output("y", x)
+    assert len(rebuild(fuse(g, RULE)).nodes) == 5001
+
+
+@st.composite
+def graphs(draw):
+    g = Graph("random")
+    values: list[Value] = [g.input("a", F), g.input("b", F)]
+    for _ in range(draw(st.integers(1, 25))):
+        pick = lambda: values[draw(st.integers(0, len(values) - 1))]  # noqa: E731
+        kind = draw(st.sampled_from(["plus", "scale", "scale"]))
+        values.append(plus(pick(), pick()) if kind == "plus" else scale(pick(), by=draw(st.integers(1, 3))))
+    for i in range(draw(st.integers(1, 3))):
+        g.output(f"y{i}", values[-1 - i])
+    return g
+
+
+@settings(max_examples=200, deadline=None)
+@given(graphs())
+def test_rewriting_keeps_the_meaning_and_text_comes_back(graph):
+    before = run(verify(graph))
+    for new in (rebuild(graph), fuse(graph, RULE), fuse(rebuild(graph), RULE)):
+        assert run(verify(new)) == before
+        text = print_graph(new)
+        assert print_graph(verify(parse_graph(text, OPS))) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("%2 = nothing(%0) : f32[4]", "no op is called nothing"),
+        ("%2 = scale(%9, by=2) : f32[4]", "%9"),
+        ("%2 = scale(%0, by=2) : f32[5]", "the op gives"),
+        ("%2 = scale(%0, by=__import__('os')) : f32[4]", "malformed"),
+        ("hello", "neither a node nor an output"),
+    ],
+)
+def test_a_text_that_is_no_graph_names_its_line(line, message):
+    with pytest.raises(FileFormatError, match="line 3") as error:
+        parse_graph(f'graph g ()\n%0 = input "a" : f32[4]\n{line}', OPS)
+    assert message in str(error.value)
