@@ -58,3 +58,15 @@ def cdiv(a: int, b: int) -> int:
 def next_power_of_2(n: int) -> int:
     """The least power of two that is at least n."""
     return 1 << max(0, n - 1).bit_length()
+
+
+# Triton's interpreter keeps bfloat16 as bits and multiplies those as integers.
+_WIDEN = None if tl is None else tl.constexpr(interpreted())
+
+
+@jit
+def dot(a, b, acc):
+    """acc + a[M,K] b[K,N], accumulated in fp32; fp32 operands are not rounded."""
+    if _WIDEN:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision="ieee")

@@ -1,0 +1,200 @@
+"""The Triton bodies of paged attention.
+
+One body serves every mix of query lengths. A block is BLOCK_M // G tokens of one sequence with the G query heads of
+one kv head, packed into the rows of a product. Which sequence a program's block belongs to is found on the device,
+from the lengths, so that a launch depends on shapes alone and can be captured.
+"""
+
+from __future__ import annotations
+
+from forge.kernels.language import jit, tl
+from forge.kernels.online_softmax import accumulate, normalized, scores
+
+
+@jit
+def _part(
+    context,
+    query_len,
+    WINDOW: tl.constexpr,
+    SPLITS: tl.constexpr,
+    MIN_KEYS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """(first key, keys a part) of a sequence: what any of its rows sees, cut into at most SPLITS parts."""
+    first = 0
+    if WINDOW > 0:
+        first = tl.maximum(context - query_len - WINDOW + 1, 0)
+    chunk = tl.maximum(tl.cdiv(context - first, SPLITS), MIN_KEYS)
+    return first, tl.cdiv(chunk, BLOCK_N) * BLOCK_N
+
+
+@jit
+def _zero_unowned(out_ptr, start_ptr, len_ptr, token, offsets, mask, S, BLOCK_M: tl.constexpr):
+    """Zeros to the rows of this block of tokens that no sequence owns."""
+    owners = tl.zeros([BLOCK_M], tl.int32)
+    for s0 in range(0, S, 16):
+        s = s0 + tl.arange(0, 16)
+        start = tl.load(start_ptr + s, s < S, 0)
+        n = tl.load(len_ptr + s, s < S, 0)
+        owned = (token[:, None] >= start[None, :]) & (token[:, None] < (start + n)[None, :])
+        owners += tl.sum(owned.to(tl.int32), 1)
+    zeros = tl.zeros(offsets.shape, out_ptr.dtype.element_ty)
+    tl.store(out_ptr + offsets, zeros, mask & (owners == 0)[:, None])
+
+
+@jit
+def _paged(
+    to_ptr,  # [T,H,SPLITS,E]: the result, or fp32 parts of it
+    sums_ptr,  # f32[T,H,SPLITS]: log2 of the sum of a part's exponentials; not used where SPLITS is 1
+    q_ptr,  # [T,H,E]
+    k_ptr,  # [P,K,B,E]
+    v_ptr,  # [P,K,B,E]
+    table_ptr,  # i32[S,M]
+    start_ptr,  # i32[S]
+    len_ptr,  # i32[S]
+    context_ptr,  # i32[S]
+    T,
+    S,
+    q_stride_t,
+    q_stride_h,
+    table_stride,
+    K: tl.constexpr,
+    G: tl.constexpr,
+    B: tl.constexpr,
+    E: tl.constexpr,
+    SPLITS: tl.constexpr,
+    MIN_KEYS: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SCALE: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    pid = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    split = tl.program_id(2)
+    BLOCK_Q: tl.constexpr = BLOCK_M // G
+    row = tl.arange(0, BLOCK_M)
+    e = tl.arange(0, BLOCK_E)
+    head = kv_head * G + row % G
+
+    # Blocks are numbered sequence after sequence: those that end at or before this one belong to earlier sequences.
+    i = tl.arange(0, BLOCK_S)
+    lens = tl.load(len_ptr + i, i < S, 0)
+    blocks = (lens + BLOCK_Q - 1) // BLOCK_Q
+    before = tl.cumsum(blocks, 0) <= pid
+    s = tl.sum(before.to(tl.int32), 0)
+    block = pid - tl.sum(tl.where(before, blocks, 0), 0)
+
+    if SPLITS == 1 and tl.sum(lens, 0) < T:  # else the second kernel does this
+        token = pid * BLOCK_Q + row // G
+        empty_at = (token.to(tl.int64) * (K * G) + head)[:, None] * E + e[None, :]
+        mask = ((row < BLOCK_Q * G) & (token < T))[:, None] & (e < E)[None, :]
+        _zero_unowned(to_ptr, start_ptr, len_ptr, token, empty_at, mask, S, BLOCK_M)
+    if s >= S:
+        return
+
+    start = tl.load(start_ptr + s)
+    query_len = tl.load(len_ptr + s)
+    context = tl.load(context_ptr + s)
+    query = block * BLOCK_Q + row // G
+    live = (row < BLOCK_Q * G) & (query < query_len)
+    position = context - query_len + query
+
+    # Keys that any row of the block sees: low .. high
+    low = 0
+    high = context - query_len + tl.minimum((block + 1) * BLOCK_Q, query_len)
+    if WINDOW > 0:
+        low = tl.maximum(context - query_len + block * BLOCK_Q - WINDOW + 1, 0)
+    if SPLITS > 1:
+        first, chunk = _part(context, query_len, WINDOW, SPLITS, MIN_KEYS, BLOCK_N)
+        first += split * chunk
+        if first >= context:
+            return
+        low = tl.maximum(low, first)
+        high = tl.minimum(high, first + chunk)
+
+    owned = (start + query).to(tl.int64)
+    in_width = (e < E)[None, :]
+    q_at = owned * q_stride_t + head * q_stride_h
+    q = tl.load(q_ptr + q_at[:, None] + e[None, :], live[:, None] & in_width, 0.0)
+    table_ptr += s.to(tl.int64) * table_stride
+
+    bound = tl.minimum(position, high - 1)
+    acc = tl.zeros([BLOCK_M, BLOCK_E], tl.float32)
+    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    for j0 in range(low, high, BLOCK_N):
+        j = j0 + tl.arange(0, BLOCK_N)
+        page = tl.load(table_ptr + j // B, j < high, 0).to(tl.int64)
+        at = ((page * K + kv_head) * B + j % B) * E
+        inside = (j < high)[:, None]  # beyond it a page holds anything, NaN too
+        if BLOCK_E > E:
+            inside = inside & in_width
+        k = tl.load(k_ptr + at[:, None] + e[None, :], inside, 0.0)
+        v = tl.load(v_ptr + at[:, None] + e[None, :], inside, 0.0)
+        score = scores(q, k, SCALE, SOFTCAP)
+        seen = j[None, :] <= bound[:, None]
+        if WINDOW > 0:
+            seen = seen & (j[None, :] > position[:, None] - WINDOW)
+        score = tl.where(seen, score, float("-inf"))
+        acc, top, total = accumulate(score, v, acc, top, total)
+
+    to = (owned * (K * G) + head) * SPLITS + split
+    y = normalized(acc, total).to(to_ptr.dtype.element_ty)
+    tl.store(to_ptr + to[:, None] * E + e[None, :], y, live[:, None] & in_width)
+    if SPLITS > 1:
+        tl.store(sums_ptr + to, top + tl.log2(total), live)  # -inf + -inf where no key was seen
+
+
+@jit
+def _combine(
+    out_ptr,  # [T,H,E]
+    parts_ptr,  # f32[T,H,SPLITS,E]
+    sums_ptr,  # f32[T,H,SPLITS]
+    start_ptr,  # i32[S]
+    len_ptr,  # i32[S]
+    context_ptr,  # i32[S]
+    S,
+    H,
+    E: tl.constexpr,
+    SPLITS: tl.constexpr,
+    MIN_KEYS: tl.constexpr,
+    WINDOW: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_I: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """y = sum_i 2^(sums_i - top) parts_i / sum_i 2^(sums_i - top) over the parts in use; zeros for a row of nobody."""
+    token = tl.program_id(0)
+    row = token.to(tl.int64) * H + tl.program_id(1)
+    s = tl.arange(0, BLOCK_S)
+    start = tl.load(start_ptr + s, s < S, 0)
+    lens = tl.load(len_ptr + s, s < S, 0)
+    mine = (start <= token) & (token < start + lens)
+    context = tl.sum(tl.where(mine, tl.load(context_ptr + s, s < S, 0), 0), 0)
+    query_len = tl.sum(tl.where(mine, lens, 0), 0)
+    first, chunk = _part(context, query_len, WINDOW, SPLITS, MIN_KEYS, BLOCK_N)
+    used = tl.cdiv(context - first, chunk)
+
+    e = tl.arange(0, BLOCK_E)
+    acc = tl.zeros([BLOCK_E], tl.float32)
+    top = float("-inf")
+    total = 0.0
+    for i0 in range(0, used, BLOCK_I):
+        i = i0 + tl.arange(0, BLOCK_I)
+        sums = tl.load(sums_ptr + row * SPLITS + i, i < used, float("-inf"))
+        at = (row * SPLITS + i)[:, None] * E + e[None, :]
+        parts = tl.load(parts_ptr + at, (i < used)[:, None] & (e < E)[None, :], 0.0)
+        new = tl.maximum(top, tl.max(sums, 0))
+        base = tl.where(new == float("-inf"), 0.0, new)
+        weight = tl.exp2(sums - base)
+        shrink = tl.exp2(top - base)
+        acc = acc * shrink + tl.sum(weight[:, None] * parts, 0)
+        total = total * shrink + tl.sum(weight, 0)
+        top = new
+    y = acc / tl.where(total > 0, total, 1.0)
+    tl.store(out_ptr + row * E + e, y.to(out_ptr.dtype.element_ty), e < E)
