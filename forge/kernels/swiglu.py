@@ -65,8 +65,13 @@ def swiglu_flat(site, y, gate, up):
 
 @swiglu.kernel(on="cpu")
 def swiglu_torch(site, y, gate, up):
-    """Two passes over the row; torch's silu computes in fp32 and rounds once to the operands' type."""
+    """Two passes within y: torch's silu computes in fp32 and rounds to the operands' type, and so does the product."""
     import torch
 
-    silu = torch.nn.functional.silu
-    return lambda: torch.mul(silu(gate), up, out=y)
+    silu = torch.ops.aten.silu.out
+
+    def step():
+        silu(gate, out=y)
+        y.mul_(up)
+
+    return step
