@@ -179,18 +179,11 @@ class Engine:
         if params.stop and self._tokenizer is None:
             raise UsageError("stop strings need a tokenizer", where=where, remedy="use stop_token_ids")
         ends = self._tokenizer.stop_ids if self._tokenizer is not None and not params.ignore_eos else frozenset()
-        longest = self.scheduler.longest_output(len(ids))
+        longest = max(1, self.scheduler.longest_output(len(ids)))
+        most = longest if params.max_tokens is None else params.max_tokens
+        seed = secrets.randbits(64) if params.seed is None else params.seed
         requests = [
-            Request(
-                request_id,
-                ids,
-                params,
-                max_tokens=max(1, longest) if params.max_tokens is None else params.max_tokens,
-                stop_ids=ends.union(own),
-                seed=seed,
-                index=index,
-            )
-            for seed in (secrets.randbits(64) if params.seed is None else params.seed,)
+            Request(request_id, ids, params, max_tokens=most, stop_ids=ends.union(own), seed=seed, index=index)
             for index in range(params.n)
         ]
         self.scheduler.check(requests[0])

@@ -131,15 +131,12 @@ class Sampler:
         return ids
 
     def _draw(self, logits: torch.Tensor, requests: Sequence[Request], sorting: bool) -> torch.Tensor:
-        rows = [
-            (r.uniforms.at(r.num_output), p.temperature, p.min_p, p.top_k, p.top_p)
-            for r in requests
-            for p in (r.params,)
-        ]
-        uniform, temperature, min_p, top_k, top_p = upload(rows, self._device, torch.float64).unbind(-1)
-        if sorting:
-            return draw_filtered(logits, uniform, temperature, min_p, top_k, top_p)
-        return draw(logits, uniform, temperature, min_p)
+        rows = []
+        for request in requests:
+            p, uniform = request.params, request.uniforms.at(request.num_output)
+            rows.append((uniform, p.temperature, p.min_p, p.top_k, p.top_p))
+        columns = upload(rows, self._device, torch.float64).unbind(-1)
+        return draw_filtered(logits, *columns) if sorting else draw(logits, *columns[:3])
 
     def _logprobs(
         self, logits: torch.Tensor, ids: torch.Tensor, requests: Sequence[Request], asking: Sequence[int]
