@@ -226,6 +226,7 @@ def test_the_injected_argmax_serves_greedy_rows() -> None:
     logits = _logits(4, 30)
     assert sampler.sample(logits, [_request(greedy)] * 4).ids.tolist() == logits.argmax(-1).tolist()
     sampler.sample(logits, [_request(greedy)] * 2 + [_request(SamplingParams(seed=0))] * 2)
+    assert sampler.sample(logits[:0], []).ids.shape == (0,)
     assert calls == [4, 4]
 
 
