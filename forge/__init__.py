@@ -29,7 +29,7 @@ _HOMES = {
     "SamplingParams": "forge.runtime.params",
     "ForgeError": "forge.errors",
 }
-__all__ = ["LLM", "CompletionOutput", "ForgeError", "RequestOutput", "SamplingParams", "compile"]  # noqa: F822
+__all__ = ["LLM", "CompletionOutput", "ForgeError", "RequestOutput", "SamplingParams", "compile"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
 """The Python API: `compile` a model file or a graph, and `LLM` to generate with it.
 
-    import forge
-    llm = forge.LLM("model.gguf")
-    for output in llm.generate(["def fib(n):"], forge.SamplingParams(max_tokens=32, temperature=0)):
-        print(output.outputs[0].text)
+import forge
+llm = forge.LLM("model.gguf")
+for output in llm.generate(["def fib(n):"], forge.SamplingParams(max_tokens=32, temperature=0)):
+    print(output.outputs[0].text)
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def compile(
     context: int | None = None,
     max_tokens: int | None = None,
     max_seqs: int | None = None,
+    max_logits: int | None = None,
     page_size: int = 16,
     memory: int | None = None,
 ) -> CompiledModel | CompiledGraph:
@@ -49,7 +50,9 @@ def compile(
     dtype        what kernels multiply: "f16" on a GPU, "bf16" (the default) or "f32" on a CPU
     activations  before quantized weights on a GPU: "a8" (int8, the default) or "float"
     context      tokens a sequence may reach; by default the model's own, at most 8192
-    max_tokens   tokens a step; max_seqs: sequences a step; memory: bytes that may be used, of what is free
+    max_tokens   tokens a step; max_seqs: sequences a step; max_logits: positions a step whose logits may be asked for
+                 (by default one a sequence)
+    memory       bytes that may be used, of what is free
 
     Nothing is loaded until the model first runs. Raises FileFormatError, UnsupportedError, MemoryPlanError.
     """
@@ -68,7 +71,8 @@ def compile(
     length = context or min(config.context, DEFAULT_CONTEXT)
     if not 1 <= length <= config.context:
         raise UsageError(f"context={length}; the model was made for {config.context} tokens")
-    for name, value in (("max_tokens", max_tokens), ("max_seqs", max_seqs), ("page_size", page_size)):
+    counts = {"max_tokens": max_tokens, "max_seqs": max_seqs, "max_logits": max_logits, "page_size": page_size}
+    for name, value in counts.items():
         if value is not None and not 1 <= value <= 1 << 20:
             raise UsageError(f"{name}={value} is out of range", remedy="a count of at least 1")
     seqs = max_seqs or (16 if cpu else 64)
@@ -81,6 +85,7 @@ def compile(
         context=length,
         max_tokens=max(max_tokens or (512 if cpu else 2048), seqs),
         max_seqs=seqs,
+        max_logits=max_logits or seqs,
         page_size=page_size,
         memory=memory,
     )
@@ -119,7 +124,9 @@ class LLM:
         self._service.close()
 
     def generate(
-        self, prompts: Prompt | Sequence[Prompt], sampling_params: SamplingParams | Sequence[SamplingParams] | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
     ) -> list[RequestOutput]:
         """Complete each prompt (text or token ids); results in the order of the prompts.
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import DeviceError, GraphError, MemoryPlanError, UsageError
+from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
 from forge.graph.passes import Options, optimize
-from forge.gguf import GGUFFile
 from forge.kernels import load as load_ops
+from forge.lower.buckets import pad
 from forge.lower.offline import CodeObject, compile_launch, plan_launches
 from forge.lower.plan import Plan, Sizes
 from forge.models import architecture
@@ -91,6 +93,7 @@ class CompiledModel:
         context: int,
         max_tokens: int,
         max_seqs: int,
+        max_logits: int,
         page_size: int,
         memory: int | None,
         store: TuningStore | None = None,
@@ -101,8 +104,9 @@ class CompiledModel:
         self._executable: Executable | None = None
         self._lock = threading.Lock()
         per_seq = -(-context // page_size)
-        one = self._plan(Limits(max_tokens, max_seqs, 1, page_size, per_seq))
-        self.limits = Limits(max_tokens, max_seqs, self._fit(one, per_seq, max_seqs, memory), page_size, per_seq)
+        one_page = Limits(max_tokens, max_seqs, max_logits, 1, page_size, per_seq)
+        one = self._plan(one_page)
+        self.limits = replace(one_page, num_pages=self._fit(one, per_seq, max_seqs, memory))
         self.plan = self._plan(self.limits)
         self.graph = self.plan.graph
 
@@ -131,9 +135,7 @@ class CompiledModel:
                 remedy="a smaller context=, max_tokens= or max_seqs=, or a file of fewer bits a weight",
             )
         pages = min(left, per_seq * max_seqs)
-        self.budget = Budget(
-            one.weight_bytes, pages * page, one.arena.nbytes, one.scratch, self.budget.free
-        )
+        self.budget = Budget(one.weight_bytes, pages * page, one.arena.nbytes, one.scratch, self.budget.free)
         return pages
 
     @property
@@ -188,8 +190,20 @@ class CompiledModel:
         wanted = len(inputs["logit_rows"])
         if not wanted:
             inputs["logit_rows"] = np.zeros(1, np.int32)
+        if self.target.kind == "gpu":
+            inputs = pad(inputs, self._first_axes, self._bounds)
         logits: torch.Tensor = self.load().run(inputs)["logits"]
         return logits[:wanted]
+
+    @cached_property
+    def _bounds(self) -> dict[str, int]:
+        """The most that each symbol may be."""
+        return {n: s.max for n, s in self.graph.symbols.items()}
+
+    @cached_property
+    def _first_axes(self) -> dict[str, str]:
+        """The symbol of each input's first axis."""
+        return {n.names[0]: str(n.types[0].shape[0]) for n in self.graph.leaves("input")}
 
     def argmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Ids i32[R] of the largest logits, -1 for a row with NaN: the `argmax` op, on the model's device."""

@@ -81,9 +81,9 @@ def scattered_pages(model: CompiledModel, sequences: int, seed: int = 0) -> dict
     return {i: order[i * per : (i + 1) * per].astype(np.int32) for i in range(sequences)}
 
 
-def model_logits(model: CompiledModel, ids: np.ndarray, chunk: int = 0, pages: np.ndarray | None = None) -> torch.Tensor:
+def model_logits(model: CompiledModel, ids: np.ndarray, chunk: int = 0) -> torch.Tensor:
     """Logits f32 [len(ids),V] on the CPU, fed in chunks of `chunk` tokens (0: as many as a step takes)."""
-    table = {0: pages if pages is not None else scattered_pages(model, 1)[0]}
+    table = scattered_pages(model, 1)
     length = chunk or model.max_tokens
     out = []
     for start in range(0, len(ids), length):

@@ -11,6 +11,8 @@ from typing import Any
 
 from forge.errors import MissingDependencyError
 
+__all__ = ["MissingTriton", "cdiv", "interpreted", "jit", "next_power_of_2", "require_triton", "tl"]
+
 try:
     import triton
     import triton.language as tl

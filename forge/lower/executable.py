@@ -56,7 +56,7 @@ class Executable:
         self._host = torch.zeros(most, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._host_numpy = self._host.numpy()
         self._staged = self._host if device.type == "cpu" else torch.zeros(most, dtype=torch.int32, device=device)
-        self._copied = torch.cuda.Event() if device.type == "cuda" else None
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._bindings: OrderedDict[tuple[int, ...], Binding] = OrderedDict()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ class Hyperparameters:
             value = float(value)
         if type(value) is not kind:
             raise FileFormatError(f"the metadata key {full} holds {value!r:.80}, where a {kind.__name__} must stand")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def size(self, key: str, default: int | None = None) -> int:
         """A count of at least one, and small enough to be one."""

@@ -16,7 +16,7 @@ from typing import Any
 from forge.errors import FileFormatError
 from forge.graph.ir import Graph, Value
 from forge.graph.op import Op
-from forge.graph.types import DTYPES, StateType, Sym, TensorType, tensor
+from forge.graph.types import DTYPES, Dim, StateType, Sym, TensorType, tensor
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a compiled model can hold: tokens and sequences a step, pages, and tokens a page."""
+    """What a compiled model can hold: tokens, sequences and rows of logits a step, pages, and tokens a page."""
 
     max_tokens: int
     max_seqs: int
+    max_logits: int
     num_pages: int
     page_size: int
     pages_per_seq: int
@@ -98,12 +99,12 @@ class _Builder:
         self.c, self.precision, self.ops = config, precision, load()
         self.g = Graph(config.architecture)
         t, s = Sym("T", limits.max_tokens), Sym("S", limits.max_seqs)
-        r = Sym("R", limits.max_tokens)
-        ints = lambda name, *shape: self.g.input(name, tensor("i32", *shape))  # noqa: E731
-        self.tokens, self.positions, self.slots = ints("tokens", t), ints("positions", t), ints("slots", t)
-        self.page_table = ints("page_table", s, limits.pages_per_seq)
-        self.query_start, self.query_len = ints("query_start", s), ints("query_len", s)
-        self.context_len, self.logit_rows = ints("context_len", s), ints("logit_rows", r)
+        r = Sym("R", limits.max_logits)
+        self.tokens, self.positions, self.slots = (self.input(n, t) for n in ("tokens", "positions", "slots"))
+        self.page_table = self.input("page_table", s, limits.pages_per_seq)
+        lengths = ("query_start", "query_len", "context_len")
+        self.query_start, self.query_len, self.context_len = (self.input(n, s) for n in lengths)
+        self.logit_rows = self.input("logit_rows", r)
         self.pages = StateType(
             (2, limits.num_pages, config.kv_heads, limits.page_size, config.head_width), DTYPES[precision.act]
         )
@@ -148,6 +149,9 @@ class _Builder:
     def project(self, x: Value, name: str, bias: bool) -> Value:
         b = self.weight(name + ".bias") if bias else None
         return self.linear(x, self.weight(name + ".weight"), b, out=self.precision.act)  # type: ignore[no-any-return]
+
+    def input(self, name: str, *shape: Dim) -> Value:
+        return self.g.input(name, tensor("i32", *shape))
 
     def weight(self, name: str) -> Value:
         if name not in self.c.tensors:

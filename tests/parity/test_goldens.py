@@ -47,13 +47,13 @@ def path_of(name):
 @cache
 def model_of(name, way):
     target, options, _ = WAYS[way]
-    return forge.compile(path_of(name), target=target, context=256, max_seqs=8, max_tokens=256, **options)
+    return forge.compile(path_of(name), target=target, context=256, max_seqs=8, max_tokens=256, max_logits=256, **options)
 
 
 @cache
 def exact_of(name, index):
     golden = list(goldens(MODELS / f"{name}.golden.npz"))[index]
-    model = forge.compile(path_of(name), target="cpu", dtype="f32", context=256, max_seqs=1, max_tokens=256)
+    model = forge.compile(path_of(name), target="cpu", dtype="f32", context=256, max_seqs=1, max_tokens=256, max_logits=256)
     return evaluated_logits(model, golden.fed)
 
 
