@@ -20,8 +20,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-MAX_STEPS = 1_000_000  # a chat of ten thousand messages takes some tens of thousands
-MAX_LENGTH = 1 << 26  # characters or items of any one value that a template builds
+MAX_STEPS = 200_000  # about a second; a chat of ten thousand messages takes some tens of thousands
+MAX_LENGTH = 1 << 24  # characters or items of any one value that a template builds
 MAX_BITS = 4096  # of a power
 
 STEPS = "steps taken"  # not an identifier, so no template can name it

@@ -149,7 +149,7 @@ def _bent_tensors() -> Iterator[tuple[str, bytes]]:
         "offset behind the file": base.tensor(EMBEDDING, offset=2**30),
         "offset that wraps": base.tensor(EMBEDDING, offset=2**64 - 32),
         "two tensors at one place": base.tensor("output_norm.weight", offset=0),
-        "overlap by one block": base.tensor("blk.0.attn_norm.weight", offset=len(base.infos[0].data) + 32),
+        "overlap by 32 bytes": base.tensor("blk.0.attn_norm.weight", offset=len(base.infos[0].data) + 256 - 32),
         "duplicate tensor": replace(base, infos=[*base.infos, base.infos[0]]),
         "name that is not UTF-8": base.tensor(EMBEDDING, name=b"\xf0\x28.weight"),
         "name of 65 bytes": base.tensor(EMBEDDING, name="n" * 65),

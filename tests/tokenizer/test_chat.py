@@ -1,0 +1,162 @@
+"""Chat templates render as their authors meant, and a hostile one is an error."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+
+import pytest
+from tokenizer.vocabularies import of_metadata, tiny_code, tiny_metadata
+
+from forge.errors import FileFormatError, TokenizerError, UsageError
+
+pytestmark = pytest.mark.null
+
+CHATML = """{%- for message in messages %}
+    {%- if loop.first and message.role != 'system' %}
+        {{- '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}
+    {%- endif %}
+    {{- '<|im_start|>' ~ message.role + '\\n' + message['content'] | trim + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+LLAMA2 = """{{ bos_token }}{% for m in messages %}
+    {% if m.role not in ['user', 'assistant'] %}{{ raise_exception('only users and assistants') }}{% endif %}
+    {% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }} {{ eos_token }}{% endif %}
+{% endfor %}"""
+HI = [{"role": "user", "content": " hi "}]
+
+
+def tokenizer(template: str | None = None, **named: str):
+    templates = {f"tokenizer__chat_template{f'.{n}' if n else ''}": t for n, t in ({"": template} | named).items()}
+    return of_metadata(tiny_metadata(**templates))
+
+
+def render(template: str, messages=HI, **variables):
+    return tokenizer(template).apply_chat_template(messages, **variables)
+
+
+def test_chatml():
+    system = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
+    assert render(CHATML) == system + "<|im_start|>assistant\n"
+    assert render(CHATML, add_generation_prompt=False) == system
+    assert tokenizer(CHATML).chat_template == CHATML
+
+
+def test_tokens_and_trimmed_blocks():
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    # trim_blocks takes the newline after a block, lstrip_blocks the indentation before it.
+    assert render(LLAMA2, chat) == "<|bos|>[INST] a [/INST] b <|eos|>[INST] c [/INST]"
+
+
+def test_a_rendered_prompt_gets_one_bos():
+    for template in (LLAMA2, CHATML):
+        tok = tokenizer(template)
+        ids = tok.encode_prompt(tok.apply_chat_template(HI))
+        assert ids[0] == tok.bos_id and ids.count(tok.bos_id) == 1
+
+
+def test_what_the_template_raises_is_told():
+    with pytest.raises(TokenizerError, match="only users and assistants"):
+        render(LLAMA2, [{"role": "system", "content": "x"}])
+
+
+def test_functions_and_extensions():
+    tools = [{"name": "f<1>", "text": "é & 'q'", "b": 1, "a": [1.5, None, True]}]
+    assert render("{{ tools | tojson }}", tools=tools) == json.dumps(tools, ensure_ascii=False)
+    assert render("{{ tools[0] | tojson(indent=2) }}", tools=tools) == json.dumps(
+        tools[0], ensure_ascii=False, indent=2
+    )
+    assert render("{{ strftime_now('%Y') }}") in {str(datetime.now().year), str(datetime.now().year + 1)}
+    assert render("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "012"
+    assert render("{% generation %}{{ messages[0].content }}{% endgeneration %}") == " hi "
+    assert render("{{ enable_thinking is defined and enable_thinking }}", enable_thinking=True) == "True"
+    assert (
+        render("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}")
+        == "1"
+    )
+    assert render("{% macro f(x) %}<{{ x ~ 1 }}>{% endmacro %}{{ f('a') }}{{ f('b') }}") == "<a1><b1>"
+    assert (
+        render("{% for m in messages recursive %}{{ m.role }}{% endfor %}|{{ unk_token }}|{{ undefined_name }}")
+        == "user||"
+    )
+    operators = "{{ messages[0]['content'].split('h')[1] | upper }}{{ 'ab' * 2 }}{{ 2 ** 5 }}{{ '%s!' % 'x' }}"
+    assert render(operators) == "I abab32x!"
+
+
+def test_named_templates():
+    tok = tokenizer("plain", tool_use="tools: {{ tools | length }}", rag="{{ documents }}")
+    assert tok.apply_chat_template(HI) == "plain"
+    assert tok.apply_chat_template(HI, tools=[{}]) == "tools: 1"
+    assert tok.apply_chat_template(HI, template="rag", documents=["d"]) == "['d']"
+    with pytest.raises(TokenizerError, match="no chat template 'other'") as caught:
+        tok.apply_chat_template(HI, template="other")
+    assert caught.value.remedy == "choose one of its templates: rag, tool_use"
+
+
+def test_no_template_is_an_error_with_a_remedy():
+    with pytest.raises(TokenizerError, match="the model has no chat template") as caught:
+        tiny_code().apply_chat_template(HI)
+    assert "plain prompts" in caught.value.remedy
+
+
+def test_a_template_must_be_a_string():
+    with pytest.raises(FileFormatError, match=r"'tokenizer\.chat_template' must be of type str"):
+        of_metadata(tiny_metadata(tokenizer__chat_template=3))
+
+
+@pytest.mark.parametrize("messages", ["hi", [{"content": "x"}], [{"role": 3}], [None]])
+def test_messages_that_are_none(messages):
+    with pytest.raises(UsageError, match=r"messages\[0\] is"):
+        render(CHATML, messages)
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+DEEP = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+DOUBLE = "{% set ns = namespace(s='x' * 64) %}{% for i in range(60) %}{% set ns.s = ns.s OP ns.s %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.__init__.__globals__ }}",
+        "{{ (messages | attr('__class__')).__name__ }}",
+        "{{ raise_exception.__globals__['os'].system('true') }}",
+        "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+        "{{ self._TemplateReference__context.parent }}{{ self.__init__() }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update(role='system') }}",
+        "{% for i in range(1000000000) %}x{% endfor %}",
+        LOOPS,
+        DEEP,
+        DOUBLE.replace("OP", "+"),
+        DOUBLE.replace("OP", "~"),
+        "{{ 'x' * 10000000000 }}",
+        "{{ [0] * 10000000000 }}",
+        "{{ 9 ** 9999999 }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ messages[0].content.x.y }}",
+        "{{ 1 / 0 }}",
+        "{{ 'a' + 1 }}",
+        "{{ 5 | dictsort }}",
+        "{% include 'other' %}",
+        "{% for %}",
+        "{{ unclosed",
+        "{% if x %}" * 200 + "{% endif %}" * 200,
+        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+    ],
+)
+def test_a_template_that_escapes_runs_on_or_fails_is_an_error(template):
+    started = time.perf_counter()
+    with pytest.raises(TokenizerError, match="the chat template failed"):
+        render(template)
+    assert time.perf_counter() - started < 5
+    assert HI == [{"role": "user", "content": " hi "}]
+
+
+def test_the_budget_is_of_one_render_not_of_all():
+    tok = tokenizer("{% for i in range(60000) %}{% endfor %}{{ messages | length }}")
+    assert {tok.apply_chat_template(HI) for _ in range(5)} == {"1"}  # together beyond the limit of one
