@@ -9,7 +9,7 @@ from forge.kernels.language import cdiv, jit, tl
 
 
 def _types(x, rows):
-    expect(x.rank == 2 and not x.dtype.quantized, "x must be unquantized [T,D]", "embed reads rows of a quantized table")
+    expect(x.rank == 2 and not x.dtype.quantized, "x must be unquantized [T,D]", "embed reads quantized rows")
     expect(rows.rank == 1 and rows.dtype.name == "i32", "rows must be i32[R]")
     return TensorType((*rows.shape, x.shape[1]), x.dtype)
 
