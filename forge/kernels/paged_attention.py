@@ -99,7 +99,7 @@ def _partials(call, config):
 
 @paged_attention.kernel(
     space=Space(
-        BLOCK_M=(16, 32), BLOCK_N=(32, 64, 128), MIN_KEYS=(256, 128, 64), num_warps=(4, 2, 8), num_stages=(1, 2, 3)
+        BLOCK_M=(16, 32), BLOCK_N=(32, 16, 64, 128), MIN_KEYS=(256, 128, 64), num_warps=(4, 2, 8), num_stages=(1, 2, 3)
     ),
     when=_decode,
     workspace=_partials,
@@ -123,7 +123,7 @@ def paged_split(site, out, q, *operands, **attrs):
 
 
 @paged_attention.kernel(
-    space=Space(BLOCK_M=(64, 128, 32, 16), BLOCK_N=(32, 64, 128), num_warps=(8, 4), num_stages=(1, 2, 3))
+    space=Space(BLOCK_M=(64, 128, 32, 16), BLOCK_N=(32, 16, 64, 128), num_warps=(8, 4), num_stages=(1, 2, 3))
 )
 def paged_rows(site, out, q, *operands, **attrs):
     """A program a block of rows of one kv head."""

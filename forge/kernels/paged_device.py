@@ -20,10 +20,10 @@ def _part(
     MIN_KEYS: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """(first key, keys a part) of a sequence: what any of its rows sees, cut into at most SPLITS parts."""
+    """(first key, keys a part) of a sequence: what any of its rows sees, in at most SPLITS parts of whole blocks."""
     first = 0
     if WINDOW > 0:
-        first = tl.maximum(context - query_len - WINDOW + 1, 0)
+        first = tl.maximum(context - query_len - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
     chunk = tl.maximum(tl.cdiv(context - first, SPLITS), MIN_KEYS)
     return first, tl.cdiv(chunk, BLOCK_N) * BLOCK_N
 
@@ -103,11 +103,12 @@ def _paged(
     live = (row < BLOCK_Q * G) & (query < query_len)
     position = context - query_len + query
 
-    # Keys that any row of the block sees: low .. high
+    # Keys that any row of the block sees lie in low .. high. Parts begin and end at multiples of BLOCK_N, and so does
+    # the loop: a live row's position is then all that masks its scores.
     low = 0
     high = context - query_len + tl.minimum((block + 1) * BLOCK_Q, query_len)
     if WINDOW > 0:
-        low = tl.maximum(context - query_len + block * BLOCK_Q - WINDOW + 1, 0)
+        low = tl.maximum(context - query_len + block * BLOCK_Q - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
     if SPLITS > 1:
         first, chunk = _part(context, query_len, WINDOW, SPLITS, MIN_KEYS, BLOCK_N)
         first += split * chunk
@@ -122,7 +123,6 @@ def _paged(
     q = tl.load(q_ptr + q_at[:, None] + e[None, :], live[:, None] & in_width, 0.0)
     table_ptr += s.to(tl.int64) * table_stride
 
-    bound = tl.minimum(position, high - 1)
     acc = tl.zeros([BLOCK_M, BLOCK_E], tl.float32)
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
@@ -136,9 +136,9 @@ def _paged(
         k = tl.load(k_ptr + at[:, None] + e[None, :], inside, 0.0)
         v = tl.load(v_ptr + at[:, None] + e[None, :], inside, 0.0)
         score = scores(q, k, SCALE, SOFTCAP)
-        seen = j[None, :] <= bound[:, None]
-        if WINDOW > 0:
-            seen = seen & (j[None, :] > position[:, None] - WINDOW)
+        age = position[:, None] - j[None, :]
+        # with a window, 0 <= age < WINDOW in one comparison
+        seen = age.to(tl.uint32, bitcast=True) < WINDOW if WINDOW > 0 else age >= 0
         score = tl.where(seen, score, float("-inf"))
         acc, top, total = accumulate(score, v, acc, top, total)
 
