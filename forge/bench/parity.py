@@ -15,6 +15,7 @@ import torch
 
 from forge.compiled import CompiledModel
 from forge.graph.evaluate import evaluate
+from forge.graph.ir import Node
 from forge.quant import to_dense
 
 
@@ -98,9 +99,8 @@ def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
     graph = model.built()
     states = {n.names[0]: torch.zeros(n.types[0].concrete()) for n in graph.leaves("state")}
 
-    def weights(leaf):  # type: ignore[no-untyped-def]
-        raw = torch.cat([model.source.raw(name) for name in leaf.names])
-        return to_dense(leaf.types[0], raw, torch.float32)
+    def weights(leaf: Node) -> torch.Tensor:
+        return to_dense(leaf.types[0], model.source.raw(leaf.names[0]), torch.float32)
 
     outputs, _ = evaluate(graph, {k: torch.from_numpy(v) for k, v in inputs.items()}, weights, states)
     logits: torch.Tensor = outputs["logits"]
@@ -122,12 +122,15 @@ def disagreements(reference: torch.Tensor, logits: torch.Tensor, margin: float =
 
 @dataclass(frozen=True)
 class Parity:
-    """Mean KL from llama.cpp and from the f32 evaluation, and the positions where greedy ids clearly differ."""
+    """Mean KL from llama.cpp and from the f32 evaluation, and the positions where the likeliest id clearly differs:
+
+    from the ids that llama.cpp continued with, and from the evaluation's anywhere.
+    """
 
     from_llama_cpp: float
     from_evaluate: float
-    prompt_differs: tuple[int, ...]
     greedy_differs: tuple[int, ...]
+    exact_differs: tuple[int, ...]
     positions: int
 
 
@@ -145,7 +148,7 @@ def compare(model: CompiledModel, golden: Golden, exact: torch.Tensor | None = N
     return Parity(
         from_llama_cpp=mean_kl(golden.logits, logits[:prompt]),
         from_evaluate=mean_kl(exact, logits),
-        prompt_differs=tuple(disagreements(golden.logits, logits[:prompt])),
         greedy_differs=tuple(torch.nonzero(wrong).flatten().tolist()),
+        exact_differs=tuple(disagreements(exact, logits)),
         positions=len(golden.fed),
     )

@@ -22,7 +22,7 @@ class Source(Protocol):
     """Where weights come from: a GGUF file, or generated ones."""
 
     def raw(self, name: str) -> Any:
-        """The tensor's bytes as torch uint8 [rows, bytes a row], on the CPU; a view where that can be."""
+        """The tensor's bytes as torch uint8 [rows, bytes a row] (a vector is one row), on the CPU; a view if it can be."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Storage:
         import torch
 
         parts = [source.raw(name) for name in self.names]
-        raw = parts[0] if len(parts) == 1 else torch.cat(parts)
+        raw = parts[0] if len(parts) == 1 else torch.cat(parts, dim=0 if self.type.rank > 1 else 1)
         if self.layout == "planes":
             return pack(self.type, raw.to(device))
         stored = TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")])

@@ -17,13 +17,16 @@ pytestmark = [pytest.mark.compile, pytest.mark.skipif(interpreted(), reason="thi
 
 def parameters():
     """One case for each kernel, architecture and combination of element types and attributes."""
+    found = []
     for arch in AMD_VERIFIED:
         seen = set()
         for op, case, kernel, call in serving(TARGETS[arch]):
             key = (kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items())))
             if key not in seen:
                 seen.add(key)
-                yield pytest.param(op, case, kernel, arch, id=f"{arch}-{kernel.id}-{case.name}".replace(" ", "_"))
+                name = f"{arch}-{kernel.id}-{case.name}".replace(" ", "_")
+                found.append(pytest.param(op, case, kernel, arch, id=name))
+    return found
 
 
 @pytest.mark.parametrize(("op", "case", "kernel", "arch"), parameters())

@@ -16,9 +16,11 @@ GPU = torch.cuda.is_available()
 
 
 def parameters(target, small=False):
-    for op, case, kernel, _ in serving(target):
-        if case.small or not small:
-            yield pytest.param(op, case, kernel, id=f"{kernel.id}-{case.name}".replace(" ", "_"))
+    return [
+        pytest.param(op, case, kernel, id=f"{kernel.id}-{case.name}".replace(" ", "_"))
+        for op, case, kernel, _ in serving(target)
+        if case.small or not small
+    ]
 
 
 @pytest.mark.cpu

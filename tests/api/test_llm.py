@@ -1,0 +1,145 @@
+"""The Python API on the default model: generation, streaming, sharing steps, errors, and what importing costs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import forge
+from forge.errors import CacheFullError, MemoryPlanError, RequestError, TokenizerError, UnsupportedError, UsageError
+from forge.kernels.language import interpreted
+
+pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
+GREEDY = forge.SamplingParams(temperature=0, max_tokens=24)
+PROMPTS = ["def fibonacci(n):", "import os\n", "class Point:\n    def __init__(self", "for i in range("]
+
+
+@pytest.fixture(scope="module")
+def llm():
+    with forge.LLM(target="cpu", context=256, max_seqs=8) as made:
+        yield made
+
+
+def text(output):
+    return output.outputs[0].text
+
+
+def test_generates_python_and_the_same_beside_others(llm):
+    alone = [text(llm.generate(p, GREEDY)[0]) for p in PROMPTS]
+    assert "return" in text(llm.generate(PROMPTS[0], forge.SamplingParams(temperature=0, max_tokens=64))[0])
+    assert [text(o) for o in llm.generate(PROMPTS, GREEDY)] == alone
+    assert llm.engine.pool.used == 0
+
+
+def test_outputs_carry_what_vllm_s_users_know(llm):
+    output = llm.generate(PROMPTS[0], forge.SamplingParams(temperature=0, max_tokens=5, logprobs=2))[0]
+    first = output.outputs[0]
+    assert output.prompt == PROMPTS[0]
+    assert output.prompt_token_ids == llm.tokenizer.encode(PROMPTS[0])
+    assert output.finished
+    assert first.finish_reason == "length"
+    assert len(first.token_ids) == len(first.logprobs) == 5
+    assert first.text == llm.tokenizer.decode(first.token_ids)
+
+
+def test_a_seed_repeats_whatever_runs_beside_it(llm):
+    sampled = forge.SamplingParams(temperature=0.9, top_p=0.9, top_k=50, seed=7, max_tokens=20)
+    alone = text(llm.generate(PROMPTS[1], sampled)[0])
+    others = [forge.SamplingParams(temperature=1.1, seed=i, max_tokens=20) for i in range(3)]
+    together = llm.generate([PROMPTS[0], PROMPTS[2], PROMPTS[1], PROMPTS[3]], [*others[:2], sampled, others[2]])
+    assert text(together[2]) == alone
+    assert text(together[0]) != alone
+
+
+def test_streaming_gives_the_whole_in_pieces(llm):
+    whole = text(llm.generate(PROMPTS[0], GREEDY)[0])
+    assert "".join(text(o) for o in llm.stream(PROMPTS[0], GREEDY)) == whole
+
+    async def gather():
+        return await asyncio.gather(*(collect(p) for p in PROMPTS))
+
+    async def collect(prompt):
+        return "".join([text(o) async for o in llm.stream_async(prompt, GREEDY)])
+
+    assert asyncio.run(gather()) == [text(o) for o in llm.generate(PROMPTS, GREEDY)]
+
+
+def test_leaving_a_stream_frees_its_pages(llm):
+    for output in llm.stream(PROMPTS[0], forge.SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)):
+        assert not output.finished
+        break
+    llm.generate(PROMPTS[1], GREEDY)
+    assert llm.engine.pool.used == 0
+
+
+def test_threads_share_the_engine(llm):
+    expected = [text(o) for o in llm.generate(PROMPTS, GREEDY)]
+    got = [None] * 12
+
+    def work(i):
+        got[i] = text(llm.generate(PROMPTS[i % 4], GREEDY)[0])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert got == expected * 3
+
+
+def test_what_cannot_run_is_refused_and_the_rest_goes_on(llm):
+    with pytest.raises((RequestError, CacheFullError), match="256"):
+        llm.generate(["def f():", [5] * 300], GREEDY)
+    with pytest.raises(RequestError):
+        llm.generate([[999999]], GREEDY)
+    with pytest.raises(UsageError):
+        llm.generate(PROMPTS, [GREEDY])
+    with pytest.raises(TokenizerError, match="chat template"):
+        llm.chat([{"role": "user", "content": "hi"}])
+    assert text(llm.generate(PROMPTS[0], GREEDY)[0])
+    assert llm.engine.pool.used == 0
+
+
+def test_a_closed_llm_says_so():
+    made = forge.LLM(target="cpu", context=64, max_seqs=1)
+    made.generate("x = ", forge.SamplingParams(max_tokens=2))
+    made.close()
+    made.close()
+    with pytest.raises(RequestError, match="closed"):
+        made.generate("x = ")
+
+
+def test_memory_is_checked_before_loading():
+    with pytest.raises(MemoryPlanError, match=r"weights .* KV pages .* free"):
+        forge.compile(forge.api.DEFAULT_MODEL, target="cpu", memory=20_000_000)
+    small = forge.compile(forge.api.DEFAULT_MODEL, target="cpu", memory=200_000_000, context=512)
+    assert small.budget.total <= 200_000_000
+    assert small.num_pages >= 32
+
+
+@pytest.mark.parametrize(
+    "options", [{"target": "gfx9999"}, {"target": "cpu", "dtype": "f16"}, {"activations": "a4"}, {"context": 5000}, {"max_seqs": 0}]
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises((UsageError, UnsupportedError)):
+        forge.compile(forge.api.DEFAULT_MODEL, **{"target": "cpu"} | options)
+
+
+def test_a_model_for_an_absent_gpu_can_be_looked_at():
+    model = forge.compile(forge.api.DEFAULT_MODEL, target="gfx1100")
+    assert "linear_" in model.plan.describe({"T": 1, "S": 1, "R": 1})
+    assert "quantize_q8" in str(model.graph)
+    names = {op for op, code in model.code_objects({"T": 1, "S": 1, "R": 1})}
+    assert {"linear", "paged_attention", "rope"} <= names
+
+
+def test_importing_forge_touches_nothing():
+    code = "import sys, forge; print([m for m in ('torch', 'triton', 'numpy', 'gguf') if m in sys.modules])"
+    here = Path(__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=True)
+    assert out.stdout.strip() == "[]"
