@@ -1,0 +1,156 @@
+"""Where one step's time goes: each op of a model's plan, timed on the model's own weights, beside its roofline.
+
+The calls of one op, over all layers, run one after the other, so that each finds its weights where a step would: out
+of cache. On a GPU they are the nodes of a captured graph: launching is not in their time, but in that of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forge.bench.roofline import Rate
+from forge.bench.timing import Sample, time_graph, time_host
+from forge.graph.ir import Node, Value
+from forge.graph.op import Cost
+from forge.graph.types import TensorType, tensor
+
+if TYPE_CHECKING:
+    from forge.compiled import CompiledModel
+    from forge.lower.plan import Sizes
+
+Inputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The calls of one op in a step, together."""
+
+    name: str
+    calls: int
+    launches: int
+    sample: Sample
+    rate: Rate
+
+    def json(self) -> dict[str, Any]:
+        shown = {"op": self.name, "calls": self.calls, "launches": self.launches}
+        return shown | self.rate.json() | {"spread": self.sample.spread}
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A step of `tokens` tokens at the end of `context`: its parts, slowest first, and the step as a whole.
+
+    `eager` is the step as the engine runs it, launches included; `captured` is all of its launches as one graph (None
+    on a CPU).
+    """
+
+    tokens: int
+    context: int
+    parts: tuple[Part, ...]
+    eager: Sample
+    captured: Sample | None
+
+    @property
+    def total(self) -> Rate:
+        """The sum of the parts."""
+        rates = [p.rate for p in self.parts]
+        cost = sum((r.cost for r in rates), Cost())
+        return Rate(sum(r.seconds for r in rates), cost, rates[0].target)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "tokens": self.tokens,
+            "context": self.context,
+            "ops": [p.json() for p in self.parts],
+            "sum": self.total.json(),
+            "step_us": self.eager.median * 1e6,
+            "captured_us": None if self.captured is None else self.captured.median * 1e6,
+        }
+
+
+def measure(model: CompiledModel, tokens: int, context: int, *, by_shape: bool = False) -> Breakdown:
+    """Time the step that computes the last `tokens` of a sequence of `context` tokens. Its pages are the first ones.
+
+    The model must not be in use. Parts are named by op, or with `by_shape` by op and operand types too.
+    """
+    executable = model.load()
+    inputs = step_inputs(model, tokens, context)
+    eager = time_host(_finished(model, inputs))
+    sizes = {"T": tokens, "S": 1, "R": 1}
+    binding = executable.bind(sizes)
+    used = tensor("i32", 1, -(-context // model.page_size))
+    groups: dict[str, list[tuple[Node, Callable[[], Any]]]] = {}
+    for node, step in binding.steps:
+        groups.setdefault(_name(node, sizes, by_shape), []).append((node, step))
+    on_gpu = model.device.type == "cuda"
+    parts = []
+    for name, steps in groups.items():
+        nodes = list(dict.fromkeys(node for node, _ in steps))
+        calls = [step for _, step in steps]
+        sample = time_graph(calls) if on_gpu else time_host(_in_turn(calls))
+        cost = sum((_cost(node, sizes, used) for node in nodes), Cost())
+        parts.append(Part(name, len(nodes), len(calls), sample, Rate(sample.median, cost, model.target)))
+    parts.sort(key=lambda p: -p.rate.seconds)
+    captured = time_graph([step for _, step in binding.steps]) if on_gpu else None
+    return Breakdown(tokens, context, tuple(parts), eager, captured)
+
+
+def step_inputs(model: CompiledModel, tokens: int, context: int) -> dict[str, np.ndarray]:
+    """The graph's inputs for the last `tokens` tokens of one sequence of `context`, which wants its last logits."""
+    size = model.page_size
+    positions = np.arange(context - tokens, context, dtype=np.int32)
+    table = np.zeros((1, model.limits.pages_per_seq), np.int32)
+    pages = -(-context // size)
+    table[0, :pages] = np.arange(pages)
+    return {
+        "tokens": (7 + 31 * positions) % np.int32(model.vocab_size),
+        "positions": positions,
+        "slots": positions.copy(),  # page p of the sequence is page p of the pool
+        "page_table": table,
+        "query_start": np.zeros(1, np.int32),
+        "query_len": np.full(1, tokens, np.int32),
+        "context_len": np.full(1, context, np.int32),
+        "logit_rows": np.full(1, tokens - 1, np.int32),
+    }
+
+
+def _finished(model: CompiledModel, inputs: Inputs) -> Callable[[], None]:
+    """One step, waited for."""
+
+    def run() -> None:
+        logits = model.step(**inputs)
+        if logits.is_cuda:
+            logits[0, 0].item()
+
+    return run
+
+
+def _in_turn(calls: list[Callable[[], Any]]) -> Callable[[], None]:
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
+def _name(node: Node, sizes: Sizes, by_shape: bool) -> str:
+    assert node.op is not None
+    if not by_shape:
+        return node.op.name
+    return f"{node.op.name}({', '.join(str(v.type.bind(sizes)) for v in node.inputs if v is not None)})"
+
+
+def _cost(node: Node, sizes: Sizes, used: TensorType) -> Cost:
+    """The op's cost; page tables count for the pages in use, not for those that there is room for."""
+
+    def type_of(value: Value | None) -> TensorType | None:
+        if value is None:
+            return None
+        return used if value.node.names == ("page_table",) else value.type.bind(sizes)
+
+    assert node.op is not None
+    return node.op.cost(*(type_of(v) for v in node.inputs), **node.attrs)

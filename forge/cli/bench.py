@@ -1,0 +1,191 @@
+"""Measure speed: tokens per second of a model, where its steps' time goes, and single ops beside the roofline.
+
+forge bench model model.gguf -p 512,2048 -n 128 -r 5   rows as llama-bench prints them
+forge bench model model.gguf --seqs 1,8,32 -p 0        decoding of several sequences at a time
+forge bench model model.gguf --breakdown               each op within a decode step and a prefill step
+forge bench ops --op linear                            single ops on their largest cases
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from forge.cli import options
+from forge.cli.terminal import emit, emit_json, loading, markdown, note
+from forge.errors import UsageError
+
+if TYPE_CHECKING:
+    from forge.bench.breakdown import Breakdown
+    from forge.bench.model import Row
+    from forge.bench.roofline import Rate
+    from forge.compiled import CompiledModel
+    from forge.gguf import GGUFFile
+
+SUMMARY = "speed of a model, of its ops, and where time goes"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True)
+    model = kinds.add_parser("model", help="tokens per second of a whole model, or each op within its steps")
+    options.add_model(model)
+    model.add_argument(
+        "-p", "--prompt-tokens", type=_counts, default=(512,), metavar="N,..", help="pp tests; 0 for none"
+    )
+    model.add_argument("-n", "--tokens", type=_counts, default=(128,), metavar="N,..", help="tg tests; 0 for none")
+    model.add_argument("--seqs", type=_counts, default=(1,), metavar="N,..", help="requests at a time in tg tests")
+    model.add_argument("-r", "--repetitions", type=int, default=5, metavar="N")
+    model.add_argument(
+        "--breakdown", action="store_true", help="time each op: prefill of -p tokens, and decode after them"
+    )
+    model.add_argument("--by-shape", action="store_true", help="with --breakdown: a row for each shape of an op")
+    options.add_compile_flags(model)
+    ops = kinds.add_parser("ops", help="single ops on their largest cases")
+    ops.add_argument("--op", action="append", metavar="NAME", help="only this op; may be repeated")
+    ops.add_argument("--target", default="auto", help='"auto", "cpu" or "gpu"')
+    for kind in (model, ops):
+        kind.add_argument("-o", "--output", choices=("md", "json"), default="md")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.kind == "ops":
+        return _ops(args)
+    from forge.gguf import GGUFFile
+
+    if args.repetitions < 1:
+        raise UsageError(f"-r {args.repetitions}", remedy="at least one repetition")
+    with GGUFFile.open(options.model_path(args)) as gguf:
+        model = options.open_compiled(args, gguf, max_seqs=args.max_seqs or max(*args.seqs, 1))
+        with loading(f"loading {gguf.path.name}") as progress:
+            model.load(progress)
+        about = _about(model, gguf)
+        if args.breakdown:
+            _breakdown(args, model, about)
+        else:
+            _model(args, model, about)
+    return 0
+
+
+def _model(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]) -> None:
+    from forge.bench.model import Test, measure
+
+    tests = [Test("pp", n) for n in args.prompt_tokens if n]
+    tests += [Test("tg", n, seqs) for n in args.tokens if n for seqs in args.seqs if seqs]
+    if not tests:
+        raise UsageError("there is nothing to measure", remedy="give -p or -n a number of tokens")
+    rows: list[Row] = []
+    for row in measure(model, tests, args.repetitions):
+        note(f"{row.test}: {row.mean:,.2f} tokens/s")
+        rows.append(row)
+    if args.output == "json":
+        emit_json(about | {"rows": [row.json() for row in rows]})
+        return
+    fixed = (about["model"], _size(about["bytes"]), _params(about["parameters"]), about["backend"])
+    shown = [(*fixed, row.test, f"{row.mean:.2f} ± {row.stddev:.2f}") for row in rows]
+    emit(markdown(("model", ">size", ">params", "backend", ">test", ">t/s"), shown))
+
+
+def _breakdown(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]) -> None:
+    from forge.bench.breakdown import measure
+
+    found: list[Breakdown] = []
+    for context in (n for n in args.prompt_tokens if n):
+        for tokens in dict.fromkeys((1, min(context, model.max_tokens))):
+            note(f"timing a step of {tokens} tokens at a context of {context}")
+            found.append(measure(model, tokens, context, by_shape=args.by_shape))
+    if args.output == "json":
+        emit_json(about | {"steps": [b.json() for b in found]})
+        return
+    for breakdown in found:
+        emit(
+            f"\n{about['model']} on {about['backend']}: {breakdown.tokens} tokens at a context of {breakdown.context}\n"
+        )
+        whole = breakdown.total
+        rows = [
+            (p.name, p.calls, p.launches, *_rate(p.rate, whole.seconds), f"{p.sample.spread:.0%}")
+            for p in breakdown.parts
+        ]
+        rows.append(("sum", "", "", *_rate(whole, whole.seconds), ""))
+        columns = ("op", ">calls", ">launches", ">us", ">share", ">GB/s", ">TFLOP/s", ">% of roofline", ">spread")
+        emit(markdown(columns, rows))
+        captured = breakdown.captured
+        graph = "" if captured is None else f"; as one captured graph {captured.median * 1e6:,.1f} us"
+        emit(f"\nThe step as the engine runs it: {breakdown.eager.median * 1e6:,.1f} us{graph}.")
+
+
+def _ops(args: argparse.Namespace) -> int:
+    from forge.bench.ops import measure
+    from forge.compiled import device_of
+    from forge.kernels import load
+    from forge.target import target
+
+    ops = load()
+    for name in args.op or ():
+        if name not in ops:
+            raise UsageError(f"no op is called {name!r}", remedy=f"one of: {', '.join(ops)}")
+    chosen = {name: ops[name] for name in args.op or ops}
+    where = target(args.target)
+    rows = list(measure(chosen, where, device_of(where)))
+    if args.output == "json":
+        emit_json({"target": str(where), "rows": [row.json() for row in rows]})
+        return 0
+    columns = ("op", "operands", "kernel", ">us", ">GB/s", ">TFLOP/s", ">% of roofline", ">spread")
+    shown = [(r.op, r.types, r.kernel.split("[")[0], *_rate(r.rate), f"{r.sample.spread:.0%}") for r in rows]
+    emit(markdown(columns, shown))
+    return 0
+
+
+def _rate(rate: Rate, whole: float | None = None) -> tuple[str, ...]:
+    share = () if whole is None else (f"{rate.seconds / whole:.1%}",)
+    roofline = f"{rate.roofline:.1%} {rate.bound}"
+    return (f"{rate.seconds * 1e6:,.1f}", *share, f"{rate.gbps:,.1f}", f"{rate.tflops:,.3f}", roofline)
+
+
+def _about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
+    """What was measured, and on what."""
+    import torch
+
+    parameters = sum(t.type.numel for t in gguf.tensors.values())
+    act = next(iter(model.graph.leaves("state"))).types[0].dtype
+    quantized = any(node.op.name == "quantize_q8" for node in model.graph.calls() if node.op)
+    on_cpu = model.target.kind == "cpu"
+    how = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name(model.device)
+    return {
+        "model": f"{gguf.architecture} {_params(parameters)} {_file_type(gguf)}",
+        "path": str(gguf.path),
+        "bytes": sum(t.type.nbytes for t in gguf.tensors.values()),
+        "parameters": parameters,
+        "backend": f"{model.target} {act}{' a8' if quantized else ''}, {how}",
+        "target": str(model.target),
+        "torch": torch.__version__,
+    }
+
+
+def _file_type(gguf: GGUFFile) -> str:
+    """The mix of types as GGUF names it, or the type of most bytes where the file does not say."""
+    from gguf.constants import LlamaFileType
+
+    named = gguf.get("general.file_type", int, None)
+    if named in [t.value for t in LlamaFileType]:
+        return LlamaFileType(named).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    sizes: dict[str, int] = {}
+    for tensor in gguf.tensors.values():
+        sizes[str(tensor.type.dtype)] = sizes.get(str(tensor.type.dtype), 0) + tensor.type.nbytes
+    return max(sizes, key=lambda name: sizes[name], default="")
+
+
+def _counts(text: str) -> Sequence[int]:
+    """Numbers of tokens or sequences: "512" or "512,2048"."""
+    parts = text.split(",")
+    if not all(p.isascii() and p.isdigit() and int(p) < 1 << 24 for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 512,2048")
+    return tuple(map(int, parts))
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.2f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.2f} MiB"
+
+
+def _params(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.2f} M"
