@@ -36,4 +36,4 @@ def accumulate(s, v, acc, top, total):
 @jit
 def normalized(acc, total):
     """The attention of rows whose keys have all been seen; zeros for a row that saw none."""
-    return acc / tl.where(total > 0, total, 1.0)[:, None]
+    return acc * (1.0 / tl.where(total > 0, total, 1.0))[:, None]
