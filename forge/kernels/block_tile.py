@@ -52,31 +52,32 @@ def load_tile(
 ):  # fmt: skip
     """f32 [ROWS,BLOCK_K] of rows `row` (int64 [ROWS]) at columns k0 and up of a tensor [*,K]; zero where masked.
 
-    k0 must be a multiple of GROUP, and BLOCK_K of GROUP.
+    k0 and BLOCK_K must be multiples of 32 for a block type.
     """
     if GROUP == 1:
         k = k0 + tl.arange(0, BLOCK_K)
         mask = row_mask[:, None] & (k < K)[None, :]
         tile = tl.load(q_ptr + row[:, None] * stride + k[None, :], mask, 0.0).to(tl.float32)
     else:
-        WORDS: tl.constexpr = GROUP // (4 * HALVES)
-        BLOCK_WORDS: tl.constexpr = BLOCK_K // (4 * HALVES)
-        GROUPS: tl.constexpr = BLOCK_K // GROUP
-        word = k0 // (4 * HALVES) + tl.arange(0, BLOCK_WORDS)
-        mask = row_mask[:, None] & (word < K // (4 * HALVES))[None, :]
-        q = tl.load(q_ptr + row[:, None] * (K // (4 * HALVES)) + word[None, :], mask, 0)
-        h = q
+        WORDS: tl.constexpr = 8 // HALVES
+        RUNS: tl.constexpr = BLOCK_K // 32
+        PARTS: tl.constexpr = 32 // GROUP  # groups a run: where there are two, each half is one
+        run = k0 // 32 + tl.arange(0, RUNS)
+        mask = row_mask[:, None] & (run < K // 32)[None, :]
+        at = row[:, None] * (K // 32) + run[None, :]
+        word = tl.arange(0, WORDS)
+        q = tl.load(q_ptr + (at * WORDS)[:, :, None] + word[None, None, :], mask[:, :, None], 0)
+        group = (at * PARTS)[:, :, None] + tl.arange(0, PARTS)[None, None, :]
+        scale, minimum = SCALES(s_ptr, d_ptr, group, mask[:, :, None])
+        h = group
         if HIGH:
-            h = tl.load(h_ptr + row[:, None] * (K // GROUP) + (word // WORDS)[None, :], mask, 0)
-        half = tl.arange(0, HALVES)[None, None, :]
-        codes = CODES(q[:, :, None], h[:, :, None], (word % WORDS)[None, :, None], half)
-        left = (24 - 8 * tl.arange(0, 4))[None, None, None, :]
-        values = ((codes[:, :, :, None] << left) >> 24).to(tl.float32)
-        group = k0 // GROUP + tl.arange(0, GROUPS)
-        group_mask = row_mask[:, None] & (group < K // GROUP)[None, :]
-        scale, minimum = SCALES(s_ptr, d_ptr, row[:, None] * (K // GROUP) + group[None, :], group_mask)
-        grouped = tl.reshape(values, [ROWS, GROUPS, GROUP]) * scale[:, :, None]
+            h = tl.load(h_ptr + group, mask[:, :, None], 0)
+        half = tl.arange(0, HALVES)[None, None, :, None]
+        codes = CODES(q[:, :, None, :], h[:, :, :, None], word[None, None, None, :], half)
+        left = (24 - 8 * tl.arange(0, 4))[None, None, None, None, :]
+        values = ((codes[:, :, :, :, None] << left) >> 24).to(tl.float32)
+        values *= scale[:, :, :, None, None]
         if MINIMUM:
-            grouped -= minimum[:, :, None]
-        tile = tl.reshape(grouped, [ROWS, BLOCK_K])
+            values -= minimum[:, :, :, None, None]
+        tile = tl.reshape(values, [ROWS, BLOCK_K])
     return tile

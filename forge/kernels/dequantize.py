@@ -45,28 +45,33 @@ def dequantize(w, *, out="f16"):
 
 @jit
 def _dequantize(
-    y_ptr, q_ptr, h_ptr, s_ptr, d_ptr, N, K,
+    y_ptr, q_ptr, h_ptr, s_ptr, d_ptr, start, N, K,
     ROWS: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
     MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    row_mask = row < N
+    y_row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    row_mask = y_row < N
     k0 = tl.program_id(1) * BLOCK_K
     tile = load_tile(
-        q_ptr, h_ptr, s_ptr, d_ptr, row, row_mask, k0, K, K,
+        q_ptr, h_ptr, s_ptr, d_ptr, start + y_row, row_mask, k0, K, K,
         ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
     )  # fmt: skip
     k = k0 + tl.arange(0, BLOCK_K)
     mask = row_mask[:, None] & (k < K)[None, :]
-    tl.store(y_ptr + row[:, None] * K + k[None, :], tile.to(y_ptr.dtype.element_ty), mask)
+    tl.store(y_ptr + y_row[:, None] * K + k[None, :], tile.to(y_ptr.dtype.element_ty), mask)
 
 
 @dequantize.kernel(space=Space(ROWS=(2, 1, 4), BLOCK_K=(1024, 512, 2048), num_warps=(4, 8)))
 def dequantize_tile(site, y, w, *, out):
     """A program a tile of rows and columns."""
-    n, k = w.shape
+    return dequantize_rows(site, y, w, 0)
+
+
+def dequantize_rows(site, y, w, start):
+    """A launch that fills y[N,K] with rows `start` and up of w; `site` holds the configuration of `dequantize_tile`."""
+    n, k = y.shape
     grid = (cdiv(n, site["ROWS"]), cdiv(k, site["BLOCK_K"]))
-    return site.launch(_dequantize, grid, y, w, n, k, **constants(form_of(w)))
+    return site.launch(_dequantize, grid, y, w, start, n, k, **constants(form_of(w)))
 
 
 @dequantize.kernel(on="cpu")

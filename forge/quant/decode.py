@@ -21,7 +21,7 @@ def codes_4_signed(q, h, w, half):
 
 @jit
 def codes_5(q, h, w, half):
-    return codes_4(q, h, w, half) | (((h >> (2 * w + half)) & 0x01010101) << 4)
+    return codes_4(q, h, w, half) | (((h >> (w + 4 * half)) & 0x01010101) << 4)
 
 
 @jit
@@ -31,7 +31,8 @@ def codes_5_signed(q, h, w, half):
 
 @jit
 def codes_6_signed(q, h, w, half):
-    low = codes_4(q, h, w, half) | (((h >> (4 * w + 2 * half)) & 0x03030303) << 4)
+    """Groups of 16: a half has an h word of its own."""
+    low = codes_4(q, h, w, half) | (((h >> (2 * w)) & 0x03030303) << 4)
     return (low + 0x60606060) ^ -0x7F7F7F80
 
 

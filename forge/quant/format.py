@@ -1,13 +1,14 @@
 """`QuantFormat`: value = scale * code - minimum, for every GGUF element type; how its file bytes become planes.
 
 A code is an integer of 4 to 8 bits (a table may map it to another int8), and a group of 16 or 32 weights shares a
-scale and a minimum. The planes of a tensor [N,K] in the layout "rows":
+scale and a minimum. The planes of a tensor [N,K] in the layout "rows", whose unit is a run of 32 weights:
 
-    q  int32 words of codes. With two halves (types of 4 to 6 bits) [N,K/8]: byte b of word w holds in its low nibble
-       the low four bits of weight 8w+b and in its high nibble those of weight 8w+4+b. With one (8 bits) [N,K/4]:
-       byte b of word w is the int8 code of weight 4w+b.
-    h  int32 [N,K/group], the `high` upper bits of each code: bits `high * (2w+half)` and up of byte b of a group's
-       word belong to byte b of that half of the group's q word w.
+    q  int32 words of codes. With two halves (types of 4 to 6 bits) [N,K/8], four words a run: byte b of word w holds
+       in its low nibble the low four bits of weight 4w+b of the run, in its high nibble those of weight 16+4w+b. So a
+       half lines up with consecutive activations, and is the whole of a group of 16. With one half (8 bits) [N,K/4],
+       eight words a run: byte b of word w is the int8 code of weight 4w+b.
+    h  int32 [N,K/group], the `high` upper bits of each code: bits `high * i` and up of byte b of a group's word are
+       those of weight 4i+b of the group.
     s  a group's own scale (and minimum) as the file quantizes it, or absent.
     d  the block's fp16 scale, or one int32 word of fp16 scale (low half) and fp16 minimum (high half).
 
@@ -41,7 +42,7 @@ class QuantFormat:
 
     `split` takes blocks uint8 [B,nbytes] apart and `join` is its inverse; `levels` gives (scale, minimum or None) in
     f32 [B,groups] from s and d. On a device, `codes(q, h, w, half)` gives an int32 of four int8 codes from a q word,
-    the group's h word, the q word's place in its group and the half; `scales(s_ptr, d_ptr, group, mask)` gives the
+    the h word of their group, the q word's place in its run and the half; `scales(s_ptr, d_ptr, group, mask)` gives the
     (scale, minimum) of a group counted over the whole tensor. A plain type (f32, f16, bf16) has groups of 1 and none
     of these.
     """
@@ -69,11 +70,6 @@ class QuantFormat:
     def plain(self) -> bool:
         return self.group == 1
 
-    @property
-    def words(self) -> int:
-        """q words a group."""
-        return self.group // (4 * self.halves)
-
     def plane_types(self, shape: tuple[int, ...]) -> dict[str, TensorType]:
         """The planes of a tensor of this type and shape."""
         *rows, width = shape
@@ -95,11 +91,10 @@ class QuantFormat:
             return {"q": raw.contiguous().view(words.TORCH[self.name])}
         assert self.split is not None
         codes, s, d = self.split(raw.reshape(-1, self.dtype.nbytes))
-        codes = codes.reshape(-1, self.group)
         q = words.nibbles(codes) if self.halves == 2 else codes.contiguous().view(torch.int32)
         planes = {"q": q, "d": d}
         if self.high:
-            planes["h"] = words.high_bits(codes, self.high)
+            planes["h"] = words.high_bits(codes.reshape(-1, self.group), self.high)
         if s is not None:
             planes["s"] = s
         return {n: p.reshape(rows, -1) for n, p in planes.items()}

@@ -9,16 +9,16 @@ TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def nibbles(codes: Tensor) -> Tensor:
-    """The low four bits of codes uint8 [G,group] as words [G,group/8]."""
-    pairs = codes.reshape(codes.shape[0], -1, 2, 4)
-    packed = pairs[:, :, 1] << 4
-    packed |= pairs[:, :, 0] & 15
-    return packed.view(torch.int32).reshape(codes.shape[0], -1)
+    """The low four bits of codes uint8 [B,block] as words [B*block/32,4]."""
+    halves = codes.reshape(-1, 2, 16)
+    packed = halves[:, 1] << 4
+    packed |= halves[:, 0] & 15
+    return packed.view(torch.int32)
 
 
 def from_nibbles(q: Tensor) -> Tensor:
-    """The low four bits of every code, uint8 [*,8], from words."""
-    packed = q.contiguous().view(torch.uint8).reshape(-1, 1, 4)
+    """The low four bits of every code, uint8 [runs,32], from words."""
+    packed = q.contiguous().view(torch.uint8).reshape(-1, 16)
     return torch.cat((packed & 15, packed >> 4), 1)
 
 

@@ -1,0 +1,321 @@
+"""Linear: activations times a weight of any type, and the bias."""
+
+from __future__ import annotations
+
+from forge.graph.op import Case, Cost, Space, expect, op
+from forge.graph.types import TensorType, dtype, tensor
+from forge.kernels import fills
+from forge.kernels.block_tile import ACTIVATION, constants, form_of, pointers, row_stride
+from forge.kernels.dequantize import BLOCK_TYPES, dequantize_rows, dequantize_tile
+from forge.kernels.language import cdiv, interpreted, tl
+from forge.kernels.linear_gemv import DOTS, gemv_float, gemv_int
+from forge.kernels.linear_tile import linear_tiled
+from forge.quant import dense, dense_as, format_of
+from forge.quant.packed import Packed
+
+INT_GEMV_TOKENS = 8  # the integer products of more tokens take longer than the weight's way from memory
+FLOAT_GEMV_TOKENS = 4
+LIBRARY_TOKENS = 512  # from here on dequantizing the whole weight first is cheap beside the product
+LIBRARY_WORKSPACE = 256 << 20
+HEAD_F16_TOKENS = 8  # on the CPU: beyond these, converting the weight to f32 is cheaper than fp16 products
+HEAD_CHUNK = 1 << 20  # weights converted to f32 at a time
+
+
+def _types(x, w, bias, *, out):
+    expect(x.rank == 2 and w.rank == 2, "x must be [T,K] and w [N,K]")
+    expect(x.shape[1] == w.shape[1], "x and w differ in K, their last axis")
+    expect(x.dtype.floating or x.dtype.name == "a8", "x must be floating point or a8")
+    expect(w.dtype.floating or w.dtype.quantized, "w must hold weights")
+    expect(w.dtype.name != "a8", "w must hold weights, not quantized activations")
+    expect(x.dtype.name != "a8" or w.dtype.quantized, "x in a8 needs a weight of a block type", "pass x in f16")
+    if bias is not None:
+        expect(bias == TensorType(w.shape[:1], dtype("f32")), "bias must be f32[N]")
+    expect(dtype(out).floating, f"out={out!r} is no floating type")
+    return TensorType((x.shape[0], w.shape[0]), dtype(out))
+
+
+def _reference(x, w, bias, *, out):
+    y = x.float() @ w.float().T
+    return y if bias is None else y + bias
+
+
+def _cost(x, w, bias, *, out):
+    y = _types(x, w, bias, out=out)
+    moved = x.nbytes + w.nbytes + y.nbytes + (0 if bias is None else bias.nbytes)
+    return Cost(bytes=moved, flops=2 * x.numel * w.concrete()[0])
+
+
+def _case(name, t, n, k, x, w, out, *, bias=False, **options):
+    types = (tensor(x, t, k), tensor(w, n, k), tensor("f32", n) if bias else None)
+    return Case(name, types, {"out": out}, **options)
+
+
+def _cases():
+    every = ("f32", "f16", "bf16", *BLOCK_TYPES)
+    for i, w in enumerate(BLOCK_TYPES):
+        yield _case(f"a8 x {w}", (1, 3, 8)[i % 3], 67, 512, "a8", w, "f32", bias=i % 2 == 1)
+    for i, w in enumerate(every):
+        yield _case(f"f16 x {w}", (1, 3, 4)[i % 3], 67, 512, "f16", w, "f32", bias=i % 2 == 0)
+        yield _case(f"f16 x {w} tile", (33, 17, 9)[i % 3], 67, 256, "f16", w, "f16", bias=i % 2 == 1)
+    for w in ("q4_K", "q8_0"):
+        yield _case(f"a8 x {w} tile", 33, 67, 256, "a8", w, "f16", bias=True)
+    yield _case("a8 x q6_K tile to f32", 9, 70, 256, "a8", "q6_K", "f32")
+    yield _case("f16 x q4_K tile to f32", 9, 70, 256, "f16", "q4_K", "f32")
+    yield _case("ragged tokens", 130, 67, 256, "f16", "q4_0", "f16", bias=True)
+    yield _case("ragged K", 2, 67, 32 * 17, "a8", "q5_0", "f32")
+    yield _case("ragged K tile", 18, 5, 32 * 5, "f16", "q8_0", "f16")
+    yield _case("odd K", 2, 35, 131, "f16", "f16", "f32")
+    yield _case("one", 1, 1, 32, "f16", "q4_1", "f16")
+    yield _case("rows apart", 3, 67, 256, "f16", "q4_K", "f32", strided=True)
+    yield _case("rows apart tile", 17, 67, 256, "f16", "q4_K", "f16", strided=True)
+    yield _case("zero row", 3, 67, 256, "a8", "q4_K", "f32", fills={"x": fills.zero_row})
+    yield _case("huge", 2, 67, 256, "f32", "q4_K", "f32", fills={"x": fills.scaled(1e20)})
+    yield _case("huge tile", 17, 67, 64, "f32", "f32", "f32", fills={"x": fills.scaled(1e20)})
+    yield _case("tiny", 2, 67, 256, "f32", "q6_K", "f32", fills={"x": fills.scaled(1e-20)})
+    yield _case("f16 library", 512, 67, 256, "f16", "q4_K", "f16", small=False)
+    yield _case("a8 library", 513, 67, 256, "a8", "q6_K", "f16", small=False)
+    for w in ("q4_K", "bf16", "f32"):
+        yield _case(f"bf16 x {w}", 5, 67, 256, "bf16", w, "bf16", bias=True)
+    yield _case("bf16 x q6_K to f32", 3, 67, 256, "bf16", "q6_K", "f32")
+    yield _case("f32 x q4_K to f16", 3, 67, 256, "f32", "q4_K", "f16", bias=True)
+
+
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+def linear(x, w, bias=None, *, out="f16"):
+    """y[T,N] = x[T,K] @ w[N,K]^T + bias[N]; summed in fp32, rounded once to `out`.
+
+    x is floating point or a8 (then w must be a block type); w is floating point or a block type. Many tokens with a
+    narrow result round the dequantized weight to fp16; few tokens, and results in f32, do not.
+    """
+
+
+def _x(call):
+    return call.types[0].dtype
+
+
+def _w(call):
+    return call.types[1].dtype
+
+
+def _tokens(call):
+    return call.types[0].concrete()[0]
+
+
+def _bias(bias, y):
+    """The bias and whether there is one; the pointer of an absent bias is never read."""
+    return (y if bias is None else bias), bias is not None
+
+
+def _fits_int_gemv(call):
+    form = format_of(_w(call)) if _x(call).name == "a8" else None
+    return form is not None and (form.group == 32 or not form.has_min) and _tokens(call) <= INT_GEMV_TOKENS
+
+
+@linear.kernel(
+    when=_fits_int_gemv,
+    space=Space(ROWS=(4, 1, 2), BLOCK_K=(1024, 2048, 4096), STAGES=(1, 2, 3), num_warps=(1, 2, 4)),
+)
+def linear_gemv(site, y, x, w, bias, *, out):
+    """Integer products of a8 and block types; the weight is read once for all tokens."""
+    t, n = y.shape
+    bias, has_bias = _bias(bias, y)
+    dot = DOTS[site.target.int_dot]
+    consts = constants(form_of(w)) | {"TOKENS": t, "BIAS": has_bias, "DOT": dot}
+    return site.launch(gemv_int, (cdiv(n, site["ROWS"]),), y, x, w, bias, n, w.shape[1], **consts)
+
+
+@linear.kernel(
+    when=lambda call: _x(call).floating and _tokens(call) <= FLOAT_GEMV_TOKENS,
+    space=Space(ROWS=(2, 1, 4), BLOCK_K=(1024, 512, 2048), STAGES=(1, 2, 3), num_warps=(4, 1, 2)),
+)
+def linear_gemv_float(site, y, x, w, bias, *, out):
+    """Floating-point activations; the weight is dequantized in registers and everything summed in fp32."""
+    t, n = y.shape
+    bias, has_bias = _bias(bias, y)
+    strides = (x.stride(0), row_stride(w))
+    consts = constants(form_of(w)) | {"TOKENS": t, "BIAS": has_bias}
+    return site.launch(
+        gemv_float, (cdiv(n, site["ROWS"]),), y, x, *pointers(w), bias, n, w.shape[1], *strides, **consts
+    )
+
+
+def _fits_library(call):
+    """What fp16 operands and an fp16 product serve; f32 results and biases are left to the tiles."""
+    operands = _x(call).name in ("f16", "a8") and (_w(call).quantized or _w(call).name == "f16")
+    plain = call.types[2] is None and call.attrs["out"] == "f16"
+    return operands and plain and _tokens(call) >= LIBRARY_TOKENS
+
+
+def _library_rows(n, k):
+    """Rows of the weight dequantized at a time."""
+    return max(1, min(n, LIBRARY_WORKSPACE // (2 * k)))
+
+
+def _library_workspace(call, config):
+    (t, k), (n, _) = call.types[0].concrete(), call.types[1].concrete()
+    weights = tensor("f16", _library_rows(n, k), k) if _w(call).quantized else tensor("f16", 0, k)
+    activations = tensor("f16", t, k) if _x(call).quantized else tensor("f16", 0, k)
+    return weights, activations
+
+
+@linear.kernel(when=_fits_library, workspace=_library_workspace, space=dequantize_tile.space)
+def linear_library(site, y, x, w, bias, *, out):
+    """The operands in fp16, dequantized first where need be, and the product by cuBLAS or hipBLASLt."""
+    weights, activations = site.work
+    steps = []
+    if isinstance(x, Packed):
+        steps.append(dequantize_rows(site, activations, x, 0))
+        x = activations
+    if not isinstance(w, Packed):
+        return [*steps, _product(x, w, y)]
+    for start in range(0, w.shape[0], weights.shape[0]):
+        part = weights[: w.shape[0] - start]
+        steps.append(dequantize_rows(site, part, w, start))
+        steps.append(_product(x, part, y[:, start : start + part.shape[0]]))
+    return steps
+
+
+def _product(x, w, y):
+    import torch
+
+    columns = w.t()
+    return lambda: torch.mm(x, columns, out=y)
+
+
+def _mode(x, w):
+    """What the matrix units are given (see `linear_tiled`), for operands of these formats."""
+    if x.name in ("f16", "a8") and (w.name == "f16" or not w.plain):
+        return "f16"
+    if x.name in ("f16", "bf16") and w.name == "bf16":
+        return "bf16"
+    return "f32"
+
+
+def _many(call):
+    return not _fits_int_gemv(call) and (_x(call).quantized or _tokens(call) > FLOAT_GEMV_TOKENS)
+
+
+def _narrow(call):
+    x, w = (ACTIVATION if t.dtype.name == "a8" else format_of(t.dtype) for t in call.types[:2])
+    return _many(call) and _mode(x, w) != "f32"
+
+
+@linear.kernel(
+    when=_narrow,
+    space=Space(
+        BLOCK_M=(64, 16, 32, 128),
+        BLOCK_N=(64, 32, 128),
+        BLOCK_K=(32, 64, 128),
+        BAND=(8, 4),
+        STAGES=(1, 2, 3),
+        num_warps=(4, 8, 2),
+    ),
+)
+def linear_tile(site, y, x, w, bias, *, out):
+    """Tiles of tokens and rows of the weight, on fp16 or bfloat16 matrix units."""
+    return _tiles(site, y, x, w, bias)
+
+
+@linear.kernel(
+    when=lambda call: _many(call) and not _narrow(call),
+    space=Space(BLOCK_M=(32, 16, 64), BLOCK_N=(32, 64), BLOCK_K=(32, 16), BAND=(8, 4), STAGES=(1, 2), num_warps=(4, 8)),
+)
+def linear_tile_f32(site, y, x, w, bias, *, out):
+    """Tiles in single precision, for operands that no narrower product serves exactly."""
+    return _tiles(site, y, x, w, bias)
+
+
+def _tiles(site, y, x, w, bias):
+    t, n = y.shape
+    bias, has_bias = _bias(bias, y)
+    x_form, w_form = form_of(x), form_of(w)
+    mode = _mode(x_form, w_form)
+    wide = str(y.dtype) == "torch.float32"
+    consts = {
+        "BIAS": has_bias,
+        "MODE": mode,
+        "BF16": tl.float32 if interpreted() else tl.bfloat16,
+        "SPLIT_X": (mode == "bf16" and x_form.name == "f16") or (mode == "f16" and wide and not x_form.plain),
+        "SPLIT_W": mode == "f16" and wide and not w_form.plain,
+    }
+    consts |= constants(x_form, "X_") | constants(w_form)
+    grid = (cdiv(t, site["BLOCK_M"]) * cdiv(n, site["BLOCK_N"]),)
+    strides = (row_stride(x), row_stride(w))
+    return site.launch(linear_tiled, grid, y, *pointers(x), *pointers(w), bias, t, n, w.shape[1], *strides, **consts)
+
+
+def _is_head(call):
+    return _x(call).name == "bf16" and call.attrs["out"] == "f32"
+
+
+def _head_workspace(call, config):
+    (t, k), (n, _) = call.types[0].concrete(), call.types[1].concrete()
+    return (tensor("f16", t, k), tensor("f16", t, n)) if t <= HEAD_F16_TOKENS else ()
+
+
+@linear.kernel(
+    on="cpu",
+    when=_is_head,
+    layouts=lambda call: {"w": ("dense:f16",)},
+    workspace=_head_workspace,
+)
+def linear_head(site, y, x, w, bias, *, out):
+    """The vocabulary head: results of bfloat16's 8 bits would not tell the likeliest tokens apart.
+
+    A weight stored in fp16 and few tokens give results of 11 bits, at the weight's way from memory. Otherwise the
+    product is taken in f32, and a weight in another layout (an eager call's) is exact.
+    """
+    import torch
+
+    if isinstance(w, torch.Tensor) and w.dtype == torch.float16 and site.work:
+        x16, y16 = site.work
+        columns = w.t()
+
+        def step():
+            x16.copy_(x)
+            torch.mm(x16, columns, out=y16)
+            y.copy_(y16)
+
+    else:
+        exact = w if isinstance(w, torch.Tensor) else dense(w)
+        rows = max(1, HEAD_CHUNK // exact.shape[1])
+        chunks = [(part, y[:, i * rows : (i + 1) * rows]) for i, part in enumerate(exact.split(rows))]
+
+        def step():
+            wide = x.float()
+            for part, columns in chunks:
+                torch.mm(wide, part.float().t(), out=columns)
+
+    if bias is None:
+        return step
+    return [step, lambda: y.add_(bias)]
+
+
+def _own_type_workspace(call, config):
+    """Where the product goes in the activations' type, if that is not the result's."""
+    return () if call.attrs["out"] == _x(call).name else (TensorType(call.results[0].shape, _x(call)),)
+
+
+@linear.kernel(
+    on="cpu",
+    when=lambda call: _x(call).name in ("f32", "bf16") and not _is_head(call),
+    layouts=lambda call: {"w": (f"dense:{_x(call)}",)},
+    workspace=_own_type_workspace,
+)
+def linear_torch(site, y, x, w, bias, *, out):
+    """torch.mm in the activations' type (oneDNN's matrix units for bfloat16), summed in fp32.
+
+    Plans store the weight in that type; an eager call's weight of another type is converted when it is built.
+    """
+    import torch
+
+    if not isinstance(w, torch.Tensor):
+        w = dense_as(w, x.dtype)
+    columns = w.to(x.dtype).t()
+    target = site.work[0] if site.work else y
+    if bias is None:
+        product = lambda: torch.mm(x, columns, out=target)  # noqa: E731
+    else:
+        narrow = bias.to(x.dtype)
+        product = lambda: torch.addmm(narrow, x, columns, out=target)  # noqa: E731
+    return [product, lambda: y.copy_(target)] if site.work else product
