@@ -124,12 +124,29 @@ def linear_gemv(site, y, x, w, bias, *, out):
     return site.launch(gemv_int, (cdiv(n, site["ROWS"]),), y, x, w, bias, n, w.shape[1], **consts)
 
 
+def _float_few(call):
+    return _x(call).floating and _tokens(call) <= FLOAT_GEMV_TOKENS
+
+
 @linear.kernel(
-    when=lambda call: _x(call).floating and _tokens(call) <= FLOAT_GEMV_TOKENS,
+    when=lambda call: _float_few(call) and _w(call).floating,
     space=Space(ROWS=(2, 1, 4), BLOCK_K=(1024, 512, 2048), STAGES=(1, 2, 3), num_warps=(4, 1, 2)),
 )
+def linear_gemv_dense(site, y, x, w, bias, *, out):
+    """Floating-point activations and weight, summed in fp32."""
+    return _float_gemv(site, y, x, w, bias)
+
+
+@linear.kernel(
+    when=lambda call: _float_few(call) and _w(call).quantized,
+    space=Space(ROWS=(2, 1, 4), BLOCK_K=(512, 1024, 256), STAGES=(1, 2, 3), num_warps=(4, 1, 2)),
+)
 def linear_gemv_float(site, y, x, w, bias, *, out):
-    """Floating-point activations; the weight is dequantized in registers and everything summed in fp32."""
+    """Floating-point activations and a block type, dequantized in registers; all in fp32."""
+    return _float_gemv(site, y, x, w, bias)
+
+
+def _float_gemv(site, y, x, w, bias):
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
     strides = (x.stride(0), row_stride(w))
