@@ -124,6 +124,9 @@ def metadata(shape: Shape, mix: str) -> dict[str, Any]:
         "feed_forward_length": shape.feed_forward,
         "attention.head_count": shape.heads,
         "attention.head_count_kv": shape.kv_heads,
+        "attention.key_length": shape.head_width,
+        "attention.value_length": shape.head_width,
+        "rope.dimension_count": shape.head_width,
         "attention.layer_norm_rms_epsilon": shape.eps,
         "rope.freq_base": shape.base,
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forge.bench.roofline import Rate
-from forge.bench.timing import Sample, time_graph, time_host
+from forge.bench.timing import REPETITIONS, Sample, time_graph, time_host
 from forge.graph.ir import Node, Value
 from forge.graph.op import Cost
 from forge.graph.types import TensorType, tensor
@@ -72,14 +72,16 @@ class Breakdown:
         }
 
 
-def measure(model: CompiledModel, tokens: int, context: int, *, by_shape: bool = False) -> Breakdown:
+def measure(
+    model: CompiledModel, tokens: int, context: int, *, repetitions: int = REPETITIONS, by_shape: bool = False
+) -> Breakdown:
     """Time the step that computes the last `tokens` of a sequence of `context` tokens. Its pages are the first ones.
 
     The model must not be in use. Parts are named by op, or with `by_shape` by op and operand types too.
     """
     executable = model.load()
     inputs = step_inputs(model, tokens, context)
-    eager = time_host(_finished(model, inputs))
+    eager = time_host(_finished(model, inputs), repetitions)
     sizes = {"T": tokens, "S": 1, "R": 1}
     binding = executable.bind(sizes)
     used = tensor("i32", 1, -(-context // model.page_size))
@@ -91,11 +93,11 @@ def measure(model: CompiledModel, tokens: int, context: int, *, by_shape: bool =
     for name, steps in groups.items():
         nodes = list(dict.fromkeys(node for node, _ in steps))
         calls = [step for _, step in steps]
-        sample = time_graph(calls) if on_gpu else time_host(_in_turn(calls))
+        sample = time_graph(calls, repetitions) if on_gpu else time_host(_in_turn(calls), repetitions)
         cost = sum((_cost(node, sizes, used) for node in nodes), Cost())
         parts.append(Part(name, len(nodes), len(calls), sample, Rate(sample.median, cost, model.target)))
     parts.sort(key=lambda p: -p.rate.seconds)
-    captured = time_graph([step for _, step in binding.steps]) if on_gpu else None
+    captured = time_graph([step for _, step in binding.steps], repetitions) if on_gpu else None
     return Breakdown(tokens, context, tuple(parts), eager, captured)
 
 

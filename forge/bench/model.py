@@ -63,17 +63,22 @@ class Row:
         }
 
 
-def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> Iterator[Row]:
-    """A row for each test, as it is done; each test runs once before it is timed.
-
-    Raises UsageError for a test that the model's context cannot hold, RequestError for one that its pages cannot.
-    """
+def check(model: CompiledModel, tests: Sequence[Test]) -> None:
+    """Raise UsageError for a test that the model's context cannot hold."""
     for test in tests:
         if test.tokens + 1 > model.context_length:
             raise UsageError(
                 f"{test} needs a context of {test.tokens + 1} tokens; the model is compiled for {model.context_length}",
                 remedy="a larger --context, or fewer tokens",
             )
+
+
+def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> Iterator[Row]:
+    """A row for each test, as it is done; each test runs once before it is timed.
+
+    Raises UsageError as `check` does, and RequestError for a test that the model's pages cannot hold.
+    """
+    check(model, tests)
     engine = Engine(model, None, argmax=model.argmax)
     for test in tests:
         _run(engine, test, model.vocab_size)

@@ -57,23 +57,24 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"-r {args.repetitions}", remedy="at least one repetition")
     with GGUFFile.open(options.model_path(args)) as gguf:
         model = options.open_compiled(args, gguf, max_seqs=args.max_seqs or max(*args.seqs, 1))
-        with loading(f"loading {gguf.path.name}") as progress:
-            model.load(progress)
-        about = _about(model, gguf)
-        if args.breakdown:
-            _breakdown(args, model, about)
-        else:
-            _model(args, model, about)
+        (_breakdown if args.breakdown else _model)(args, model, _about(model, gguf))
     return 0
 
 
+def _load(model: CompiledModel, about: dict[str, Any]) -> None:
+    with loading(f"loading {about['model']}") as progress:
+        model.load(progress)
+
+
 def _model(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]) -> None:
-    from forge.bench.model import Test, measure
+    from forge.bench.model import Test, check, measure
 
     tests = [Test("pp", n) for n in args.prompt_tokens if n]
     tests += [Test("tg", n, seqs) for n in args.tokens if n for seqs in args.seqs if seqs]
     if not tests:
         raise UsageError("there is nothing to measure", remedy="give -p or -n a number of tokens")
+    check(model, tests)
+    _load(model, about)
     rows: list[Row] = []
     for row in measure(model, tests, args.repetitions):
         note(f"{row.test}: {row.mean:,.2f} tokens/s")
@@ -89,11 +90,18 @@ def _model(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]
 def _breakdown(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]) -> None:
     from forge.bench.breakdown import measure
 
+    contexts = [n for n in args.prompt_tokens if n]
+    if not contexts or max(contexts) > model.context_length:
+        raise UsageError(
+            f"-p {','.join(map(str, args.prompt_tokens))} with --breakdown",
+            remedy=f"contexts of 1 to {model.context_length} tokens, which the model is compiled for",
+        )
+    _load(model, about)
     found: list[Breakdown] = []
-    for context in (n for n in args.prompt_tokens if n):
+    for context in contexts:
         for tokens in dict.fromkeys((1, min(context, model.max_tokens))):
             note(f"timing a step of {tokens} tokens at a context of {context}")
-            found.append(measure(model, tokens, context, by_shape=args.by_shape))
+            found.append(measure(model, tokens, context, repetitions=args.repetitions, by_shape=args.by_shape))
     if args.output == "json":
         emit_json(about | {"steps": [b.json() for b in found]})
         return

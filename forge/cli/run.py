@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from forge.runtime.params import SamplingParams
 
 SUMMARY = "complete a prompt, or chat"
-DEFAULT_PROMPT = "def fibonacci(n):"
+DEFAULT_PROMPT = "class Point:\n    def __init__(self, x, y):\n        self.x = x\n"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

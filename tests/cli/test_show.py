@@ -1,0 +1,71 @@
+"""`forge show`: the numbers of a file, and a plan beside them or the reason why there is none."""
+
+from __future__ import annotations
+
+import pytest
+from gguf import GGUFReader
+
+from forge.api import DEFAULT_MODEL
+
+pytestmark = pytest.mark.cpu
+
+
+def test_json_counts_what_the_gguf_package_counts(forge):
+    shown = forge("show", "--json").json
+    tensors = GGUFReader(DEFAULT_MODEL).tensors
+    assert shown["parameters"] == sum(int(t.n_elements) for t in tensors)
+    assert shown["bytes"] == sum(int(t.n_bytes) for t in tensors)
+    assert set(shown["tensors"]) == {t.name for t in tensors}
+    by_type = {t.tensor_type.name.lower() for t in tensors}
+    assert {name.lower() for name in shown["types"]} == by_type
+    assert sum(t["tensors"] for t in shown["types"].values()) == len(tensors)
+
+
+def test_json_holds_the_hyperparameters_and_the_memory_plan(forge):
+    shown = forge("show", "--json", "--context", 512, "--max-seqs", 3, "--target", "gfx1100").json
+    assert shown["error"] is None
+    assert shown["hyperparameters"]["layers"] == 6 and shown["hyperparameters"]["rope"]["pairs"] == "norm"
+    memory = shown["memory"]
+    assert (memory["target"], memory["context"], memory["max_seqs"]) == ("gfx1100", 512, 3)
+    assert memory["total"] == sum(memory[part] for part in ("weights", "pages", "activations", "scratch"))
+    token = 6 * 2 * 4 * 64 * 2  # layers, keys and values, kv heads, width, bytes of f16
+    assert memory["pages"] == memory["num_pages"] * memory["page_size"] * token == 3 * 512 * token
+    assert memory["full_contexts"] == 3
+
+
+def test_a_long_array_is_abbreviated(forge):
+    tokens = forge("show", "--json").json["metadata"]["tokenizer.ggml.tokens"]
+    assert tokens["length"] == 8192 and tokens["first"][:2] == ["<|bos|>", "<|eos|>"] and len(tokens["first"]) < 10
+    text = forge("show").out
+    assert "8,192 items: <|bos|>, <|eos|>" in text and len(text) < 10_000
+
+
+def test_text_names_each_type_and_part(forge):
+    lines = forge("show", "--tensors").out.splitlines()
+    words = [line.split() for line in lines]
+    assert ["q6_K", "5", "5,767,168", "4.7", "MB"] in words
+    assert ["blk.5.ffn_down.weight", "q4_K[512,1280]"] in words or ["blk.5.ffn_down.weight", "q6_K[512,1280]"] in words
+    assert any(line.startswith("KV pages") for line in lines)
+
+
+def test_a_model_that_cannot_run_is_shown_with_the_reason(forge, synthetic, tiny_shape, tmp_path):
+    from dataclasses import replace
+
+    path = tmp_path / "other.gguf"
+    synthetic.write(synthetic.synthetic(replace(tiny_shape, architecture="unheard"), "F16"), path)
+    result = forge("show", path, "--json")
+    assert result.code == 0 and result.json["memory"] is None
+    assert "unheard" in result.json["error"]["what"] and result.json["error"]["type"] == "UnsupportedError"
+    assert "It cannot run here" in forge("show", path).out
+
+
+def test_files_that_are_no_models(forge, tmp_path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(DEFAULT_MODEL.read_bytes()[:5000])
+    for path in (tmp_path / "missing.gguf", broken, tmp_path):
+        result = forge("show", path)
+        assert (result.code, result.out) == (3, "") and str(path) in result.err
+
+
+def test_a_context_beyond_the_models_own_is_wrong_usage(forge):
+    assert forge("show", "--context", 4096).code == 2

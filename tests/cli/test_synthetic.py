@@ -1,0 +1,57 @@
+"""benchmarks/synthetic.py: shapes and mixes are the real models', and what it writes is a model that runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+pytestmark = pytest.mark.cpu
+
+
+def _bytes(synthetic, shape, mix):
+    return sum(t.nbytes for _, t in synthetic.tensor_types(synthetic.SHAPES[shape], mix))
+
+
+def test_8b_q4_k_m_has_the_types_of_the_published_file(synthetic):
+    types = Counter(str(t.dtype) for _, t in synthetic.tensor_types(synthetic.SHAPES["8b"], "Q4_K_M"))
+    assert types == {"q4_K": 193, "q6_K": 33, "f32": 65}  # Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf, less rope_freqs
+
+
+@pytest.mark.parametrize(("shape", "mix", "gigabytes"), [
+    ("8b", "Q4_K_M", 4.62), ("8b", "Q8_0", 7.97), ("8b", "F16", 15.0), ("1b", "Q4_K_M", 0.80), ("0.5b", "Q8_0", 0.525),
+])  # fmt: skip
+def test_bytes_a_token_are_those_of_the_real_shapes(synthetic, shape, mix, gigabytes):
+    """Against shared measurements: a decode step reads every weight but the embedding, of which it reads a row."""
+    types = dict(synthetic.tensor_types(synthetic.SHAPES[shape], mix))
+    read = sum(t.nbytes for name, t in types.items() if name != "token_embd.weight")
+    assert read / 1e9 == pytest.approx(gigabytes, rel=0.01)
+
+
+def test_a_row_that_fills_no_block_falls_back(synthetic):
+    types = {n: str(t.dtype) for n, t in synthetic.tensor_types(synthetic.SHAPES["0.5b"], "Q4_K_M")}
+    assert types["blk.3.attn_q.weight"] == "q5_0" and types["output.weight"] == "q8_0"
+    assert types["blk.2.ffn_down.weight"] in ("q4_K", "q6_K")  # 4864 is a multiple of 256
+
+
+def test_the_gguf_package_reads_back_what_was_written(synthetic, tiny_shape, tiny_model):
+    made = synthetic.synthetic(tiny_shape, "Q8_0").tensors
+    read = {t.name: t for t in GGUFReader(tiny_model).tensors}
+    assert read.keys() == made.keys()
+    for name, tensor in made.items():
+        assert np.array_equal(read[name].data.reshape(-1).view(np.uint8), tensor.data)
+        assert tuple(int(n) for n in reversed(read[name].shape)) == tensor.type.concrete()
+
+
+def test_it_generates_through_the_command_line(forge, tiny_model):
+    output = forge("run", tiny_model, "-p", "hello", "--max-tokens", 5, "--ignore-eos", "--json").json["outputs"][0]
+    assert len(output["token_ids"]) == 5 and output["error"] is None
+
+
+def test_it_compiles_without_a_file(synthetic, tiny_shape):
+    import forge
+
+    model = forge.compile(synthetic.synthetic(tiny_shape, "F16"), target="gfx942", context=64)
+    assert model.config.vocab == tiny_shape.vocab and len(model.plan.weights) == len(set(model.plan.weights))
