@@ -17,7 +17,7 @@ INT_GEMV_TOKENS = 8  # the integer products of more tokens take longer than the 
 FLOAT_GEMV_TOKENS = 4
 LIBRARY_TOKENS = 512  # from here on dequantizing the whole weight first is cheap beside the product
 LIBRARY_WORKSPACE = 256 << 20
-HEAD_F16_TOKENS = 8  # on the CPU: beyond these, converting the weight to f32 is cheaper than fp16 products
+HEAD_F16_TOKENS = 4  # on the CPU: beyond these, converting the weight to f32 is cheaper than fp16 products
 HEAD_CHUNK = 1 << 20  # weights converted to f32 at a time
 
 
@@ -267,41 +267,47 @@ def _is_head(call):
 
 def _head_workspace(call, config):
     (t, k), (n, _) = call.types[0].concrete(), call.types[1].concrete()
-    return (tensor("f16", t, k), tensor("f16", t, n)) if t <= HEAD_F16_TOKENS else ()
+    if t <= HEAD_F16_TOKENS:
+        return tensor("f16", t, k), tensor("f16", t, n)
+    return tensor("f32", t, k), tensor("f32", max(1, min(n, HEAD_CHUNK // k)), k)
 
 
-@linear.kernel(
-    on="cpu",
-    when=_is_head,
-    layouts=lambda call: {"w": ("dense:f16",)},
-    workspace=_head_workspace,
-)
+@linear.kernel(on="cpu", when=_is_head, layouts=lambda call: {"w": ("dense:f16",)}, workspace=_head_workspace)
 def linear_head(site, y, x, w, bias, *, out):
     """The vocabulary head: results of bfloat16's 8 bits would not tell the likeliest tokens apart.
 
-    A weight stored in fp16 and few tokens give results of 11 bits, at the weight's way from memory. Otherwise the
-    product is taken in f32, and a weight in another layout (an eager call's) is exact.
+    A weight stored in fp16, as plans have it, and few tokens give results of 11 bits in the time that the weight takes
+    from memory. Otherwise the product is taken in f32, as is an eager call's with a weight that is not in fp16.
     """
     import torch
 
-    if isinstance(w, torch.Tensor) and w.dtype == torch.float16 and site.work:
-        x16, y16 = site.work
+    x_cast, work = site.work
+    if work.dtype == torch.float16 and isinstance(w, torch.Tensor) and w.dtype == torch.float16:
         columns = w.t()
 
         def step():
-            x16.copy_(x)
-            torch.mm(x16, columns, out=y16)
-            y.copy_(y16)
+            x_cast.copy_(x)
+            torch.mm(x_cast, columns, out=work)
+            y.copy_(work)
 
-    else:
-        exact = w if isinstance(w, torch.Tensor) else dense(w)
-        rows = max(1, HEAD_CHUNK // exact.shape[1])
-        chunks = [(part, y[:, i * rows : (i + 1) * rows]) for i, part in enumerate(exact.split(rows))]
+    elif work.dtype == torch.float16:
+        exact = dense(w).t()
 
         def step():
-            wide = x.float()
-            for part, columns in chunks:
-                torch.mm(wide, part.float().t(), out=columns)
+            torch.mm(x.float(), exact, out=y)
+
+    else:
+        weight = w if isinstance(w, torch.Tensor) else dense(w)
+        rows = work.shape[0]
+        chunks = [
+            (part, work[: part.shape[0]], y[:, i * rows : i * rows + part.shape[0]])
+            for i, part in enumerate(weight.split(rows))
+        ]
+
+        def step():
+            x_cast.copy_(x)
+            for part, wide, result in chunks:
+                torch.mm(x_cast, wide.copy_(part).t(), out=result)
 
     if bias is None:
         return step
