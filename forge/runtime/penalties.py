@@ -67,7 +67,7 @@ class TokenCounts:
         row = self._row_of[request] = self._free.pop()
         device = self._prompt.device
         self._prompt[row] = False
-        self._prompt[row, upload(request.prompt_ids, device, torch.int64)] = True
+        self._prompt[row].index_fill_(0, upload(request.prompt_ids, device, torch.int64), True)
         self._output[row] = 0
         if request.num_output:
             output = upload(request.output_ids, device, torch.int64)

@@ -84,8 +84,11 @@ def test_agrees_with_llama_cpp(name, way):
 
 
 def rounding_bound(way):
-    """Mean KL between two orders of the same arithmetic: far below what separates right from wrong."""
-    return {"cpu-f32": 1e-9, "cpu-bf16": 5e-4, "gpu-float": 1e-5, "gpu-a8": 5e-4}[way]
+    """Mean KL between two orders of the same arithmetic: far below what separates right from wrong.
+
+    With int8 activations a last bit that differs can move a code by one, so there it is the error of int8 itself.
+    """
+    return {"cpu-f32": 1e-9, "cpu-bf16": 5e-4, "gpu-float": 1e-5, "gpu-a8": 1e-3}[way]
 
 
 @pytest.mark.parametrize(("name", "way"), ways("tiny-code-Q4_K_M"))
