@@ -233,16 +233,13 @@ def flash_torch(site, out, q, k, v, *, causal, scale, window, softcap):
     age = torch.arange(c - t, c)[:, None] - torch.arange(c)
     seen = (age >= 0) & (age < window) if window else age >= 0
     whole = not causal or bool(seen.all())
-    # torch aligns its causal mask to the first key, and leaves a row that sees no key undefined
+    # torch aligns its own causal mask to the first key
     plain = causal and t == c and not (window and window < t)
-    blind = causal and t > c
 
     def fused():
         mask = None if plain or whole else seen
         attend = torch.nn.functional.scaled_dot_product_attention
         out.copy_(attend(q, k, v, attn_mask=mask, is_causal=plain, scale=scale, enable_gqa=group > 1))
-        if blind:
-            out[:, :, : t - c].zero_()
 
     def explicit():
         keys, values = (x.float().repeat_interleave(group, 1) for x in (k, v))
