@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from gguf import GGUFReader
 
+from forge.api import DEFAULT_MODEL
+from forge.gguf import GGUFFile
+
 pytestmark = pytest.mark.cpu
-
-
-def _bytes(synthetic, shape, mix):
-    return sum(t.nbytes for _, t in synthetic.tensor_types(synthetic.SHAPES[shape], mix))
 
 
 def test_8b_q4_k_m_has_the_types_of_the_published_file(synthetic):
     types = Counter(str(t.dtype) for _, t in synthetic.tensor_types(synthetic.SHAPES["8b"], "Q4_K_M"))
     assert types == {"q4_K": 193, "q6_K": 33, "f32": 65}  # Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf, less rope_freqs
+
+
+def test_the_mix_is_llama_cpps_own(synthetic, tiny_shape):
+    """Against the default model, which llama.cpp quantized: the same types in every layer of the same shape."""
+    with GGUFFile.open(DEFAULT_MODEL) as gguf:
+        theirs = {n: t.type for n, t in gguf.tensors.items() if n.startswith("blk.")}
+    shape = replace(tiny_shape, layers=6, width=512, feed_forward=1280, heads=8, kv_heads=4, head_width=64)
+    ours = dict(synthetic.tensor_types(shape, "Q4_K_M"))
+    assert {n: t for n, t in ours.items() if n.startswith("blk.")} == theirs
+    types = {n: str(t.dtype) for n, t in synthetic.tensor_types(synthetic.SHAPES["8b"], "Q4_K_M")}
+    precise = [layer for layer in range(32) if types[f"blk.{layer}.attn_v.weight"] == "q6_K"]
+    assert precise == [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
 
 
 @pytest.mark.parametrize(("shape", "mix", "gigabytes"), [
@@ -53,5 +65,8 @@ def test_it_generates_through_the_command_line(forge, tiny_model):
 def test_it_compiles_without_a_file(synthetic, tiny_shape):
     import forge
 
-    model = forge.compile(synthetic.synthetic(tiny_shape, "F16"), target="gfx942", context=64)
-    assert model.config.vocab == tiny_shape.vocab and len(model.plan.weights) == len(set(model.plan.weights))
+    shape = replace(tiny_shape, layers=8, width=256, feed_forward=256)
+    made = synthetic.synthetic(shape, "Q4_K_M")
+    assert all(t.data.nbytes == t.type.nbytes for t in made.tensors.values())
+    model = forge.compile(made, target="gfx942", context=64)
+    assert model.config.vocab == shape.vocab and model.budget.total > 0
