@@ -74,6 +74,11 @@ def _decode(call):
     return call.types[0].shape[0] <= DECODE_ROWS * call.types[2].shape[0]
 
 
+def _lanes(s):
+    """Lanes that look through s sequences at once; at least a wave's, so that small batches share their code."""
+    return max(32, next_power_of_2(s))
+
+
 def _blocks(t, s, block_q):
     """A bound on the blocks of block_q rows that s sequences of t rows in all have: none is empty, s are ragged."""
     return min(t, t // block_q + s)
@@ -116,8 +121,8 @@ def paged_split(site, out, q, *operands, **attrs):
     block_e = next_power_of_2(width)
     second = site.launch(
         _combine, (t, heads), out, parts, sums, query_start, query_len, context_len,
-        len(query_len), heads, E=width, BLOCK_E=block_e, WINDOW=attrs["window"],
-        SPLITS=splits, BLOCK_I=min(next_power_of_2(splits), 8192 // block_e), BLOCK_S=next_power_of_2(len(query_len)),
+        len(query_len), heads, splits, E=width, BLOCK_E=block_e, WINDOW=attrs["window"],
+        BLOCK_I=min(next_power_of_2(splits), 8192 // block_e), BLOCK_S=_lanes(len(query_len)),
     )  # fmt: skip
     return first, second
 
@@ -141,9 +146,9 @@ def _launch(
     grid = (_blocks(t, s, block_m // group), kv_heads, splits)
     return site.launch(
         _paged, grid, to, sums, q, kv[0], kv[1], page_table, query_start, query_len, context_len,
-        t, s, q.stride(0), q.stride(1), page_table.stride(0),
-        K=kv_heads, G=group, B=block, E=width, SPLITS=splits, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
-        SOFTCAP=softcap, BLOCK_M=block_m, BLOCK_E=max(16, next_power_of_2(width)), BLOCK_S=next_power_of_2(s),
+        t, s, splits, q.stride(0), q.stride(1), page_table.stride(0),
+        K=kv_heads, G=group, B=block, E=width, SPLIT=splits > 1, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
+        SOFTCAP=softcap, BLOCK_M=block_m, BLOCK_E=max(16, next_power_of_2(width)), BLOCK_S=_lanes(s),
     )  # fmt: skip
 
 

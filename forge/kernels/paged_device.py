@@ -15,16 +15,16 @@ from forge.kernels.online_softmax import accumulate, normalized, scores
 def _part(
     context,
     query_len,
+    splits,
     WINDOW: tl.constexpr,
-    SPLITS: tl.constexpr,
     MIN_KEYS: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """(first key, keys a part) of a sequence: what any of its rows sees, in at most SPLITS parts of whole blocks."""
+    """(first key, keys a part) of a sequence: what any of its rows sees, in at most `splits` parts of whole blocks."""
     first = 0
     if WINDOW > 0:
         first = tl.maximum(context - query_len - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
-    chunk = tl.maximum(tl.cdiv(context - first, SPLITS), MIN_KEYS)
+    chunk = tl.maximum(tl.cdiv(context - first, splits), MIN_KEYS)
     return first, tl.cdiv(chunk, BLOCK_N) * BLOCK_N
 
 
@@ -44,8 +44,8 @@ def _zero_unowned(out_ptr, start_ptr, len_ptr, token, offsets, mask, S, BLOCK_M:
 
 @jit
 def _paged(
-    to_ptr,  # [T,H,SPLITS,E]: the result, or fp32 parts of it
-    sums_ptr,  # f32[T,H,SPLITS]: log2 of the sum of a part's exponentials; not used where SPLITS is 1
+    to_ptr,  # [T,H,splits,E]: the result, or fp32 parts of it
+    sums_ptr,  # f32[T,H,splits]: log2 of the sum of a part's exponentials; not used unless SPLIT
     q_ptr,  # [T,H,E]
     k_ptr,  # [P,K,B,E]
     v_ptr,  # [P,K,B,E]
@@ -55,6 +55,7 @@ def _paged(
     context_ptr,  # i32[S]
     T,
     S,
+    splits,
     q_stride_t,
     q_stride_h,
     table_stride,
@@ -62,7 +63,7 @@ def _paged(
     G: tl.constexpr,
     B: tl.constexpr,
     E: tl.constexpr,
-    SPLITS: tl.constexpr,
+    SPLIT: tl.constexpr,
     MIN_KEYS: tl.constexpr,
     WINDOW: tl.constexpr,
     SCALE: tl.constexpr,
@@ -88,7 +89,7 @@ def _paged(
     s = tl.sum(before.to(tl.int32), 0)
     block = pid - tl.sum(tl.where(before, blocks, 0), 0)
 
-    if SPLITS == 1 and tl.sum(lens, 0) < T:  # else the second kernel does this
+    if not SPLIT and tl.sum(lens, 0) < T:  # else the second kernel does this
         token = pid * BLOCK_Q + row // G
         empty_at = (token.to(tl.int64) * (K * G) + head)[:, None] * E + e[None, :]
         mask = ((row < BLOCK_Q * G) & (token < T))[:, None] & (e < E)[None, :]
@@ -109,8 +110,8 @@ def _paged(
     high = context - query_len + tl.minimum((block + 1) * BLOCK_Q, query_len)
     if WINDOW > 0:
         low = tl.maximum(context - query_len + block * BLOCK_Q - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
-    if SPLITS > 1:
-        first, chunk = _part(context, query_len, WINDOW, SPLITS, MIN_KEYS, BLOCK_N)
+    if SPLIT:
+        first, chunk = _part(context, query_len, splits, WINDOW, MIN_KEYS, BLOCK_N)
         first += split * chunk
         if first >= context:
             return
@@ -142,25 +143,25 @@ def _paged(
         score = tl.where(seen, score, float("-inf"))
         acc, top, total = accumulate(score, v, acc, top, total)
 
-    to = (owned * (K * G) + head) * SPLITS + split
+    to = (owned * (K * G) + head) * splits + split
     y = normalized(acc, total).to(to_ptr.dtype.element_ty)
     tl.store(to_ptr + to[:, None] * E + e[None, :], y, live[:, None] & in_width)
-    if SPLITS > 1:
+    if SPLIT:
         tl.store(sums_ptr + to, top + tl.log2(total), live)  # -inf + -inf where no key was seen
 
 
 @jit
 def _combine(
     out_ptr,  # [T,H,E]
-    parts_ptr,  # f32[T,H,SPLITS,E]
-    sums_ptr,  # f32[T,H,SPLITS]
+    parts_ptr,  # f32[T,H,splits,E]
+    sums_ptr,  # f32[T,H,splits]
     start_ptr,  # i32[S]
     len_ptr,  # i32[S]
     context_ptr,  # i32[S]
     S,
     H,
+    splits,
     E: tl.constexpr,
-    SPLITS: tl.constexpr,
     MIN_KEYS: tl.constexpr,
     WINDOW: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -177,7 +178,7 @@ def _combine(
     mine = (start <= token) & (token < start + lens)
     context = tl.sum(tl.where(mine, tl.load(context_ptr + s, s < S, 0), 0), 0)
     query_len = tl.sum(tl.where(mine, lens, 0), 0)
-    first, chunk = _part(context, query_len, WINDOW, SPLITS, MIN_KEYS, BLOCK_N)
+    first, chunk = _part(context, query_len, splits, WINDOW, MIN_KEYS, BLOCK_N)
     used = tl.cdiv(context - first, chunk)
 
     e = tl.arange(0, BLOCK_E)
@@ -186,8 +187,8 @@ def _combine(
     total = 0.0
     for i0 in range(0, used, BLOCK_I):
         i = i0 + tl.arange(0, BLOCK_I)
-        sums = tl.load(sums_ptr + row * SPLITS + i, i < used, float("-inf"))
-        at = (row * SPLITS + i)[:, None] * E + e[None, :]
+        sums = tl.load(sums_ptr + row * splits + i, i < used, float("-inf"))
+        at = (row * splits + i)[:, None] * E + e[None, :]
         parts = tl.load(parts_ptr + at, (i < used)[:, None] & (e < E)[None, :], 0.0)
         new = tl.maximum(top, tl.max(sums, 0))
         base = tl.where(new == float("-inf"), 0.0, new)
