@@ -45,39 +45,61 @@ def row_stride(operand: Any) -> int:
 
 
 @jit
+def bytes_of(codes, scale, minimum, MINIMUM: tl.constexpr):
+    """f32 [*,4W] of int32 words [*,W] of four int8 codes: scale * code - minimum, in the order of the bytes.
+
+    Joins, unlike a broadcast over the bytes, leave the four values of a word in the lane that holds it.
+    """
+    first = ((codes << 24) >> 24).to(tl.float32) * scale
+    second = ((codes << 16) >> 24).to(tl.float32) * scale
+    third = ((codes << 8) >> 24).to(tl.float32) * scale
+    fourth = (codes >> 24).to(tl.float32) * scale
+    if MINIMUM:
+        first -= minimum
+        second -= minimum
+        third -= minimum
+        fourth -= minimum
+    quads = tl.join(tl.join(first, third), tl.join(second, fourth))
+    return tl.reshape(quads, [codes.shape[0], codes.shape[1] * 4])
+
+
+@jit
 def load_tile(
-    q_ptr, h_ptr, s_ptr, d_ptr, row, row_mask, k0, K, stride,
+    q_ptr, h_ptr, s_ptr, d_ptr, first_row, rows, k0, K, stride,
     ROWS: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
     MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr,
 ):  # fmt: skip
-    """f32 [ROWS,BLOCK_K] of rows `row` (int64 [ROWS]) at columns k0 and up of a tensor [*,K]; zero where masked.
+    """f32 [ROWS,BLOCK_K] of rows `first_row` and up, columns k0 and up, of a tensor [rows,K]; zero beyond its ends.
 
     k0 and BLOCK_K must be multiples of 32 for a block type.
     """
     if GROUP == 1:
+        row = first_row + tl.arange(0, ROWS)
         k = k0 + tl.arange(0, BLOCK_K)
-        mask = row_mask[:, None] & (k < K)[None, :]
-        tile = tl.load(q_ptr + row[:, None] * stride + k[None, :], mask, 0.0).to(tl.float32)
+        mask = (row < rows)[:, None] & (k < K)[None, :]
+        tile = tl.load(q_ptr + row.to(tl.int64)[:, None] * stride + k[None, :], mask, 0.0).to(tl.float32)
     else:
         WORDS: tl.constexpr = 8 // HALVES
         RUNS: tl.constexpr = BLOCK_K // 32
         PARTS: tl.constexpr = 32 // GROUP  # groups a run: where there are two, each half is one
-        run = k0 // 32 + tl.arange(0, RUNS)
-        mask = row_mask[:, None] & (run < K // 32)[None, :]
-        at = row[:, None] * (K // 32) + run[None, :]
-        word = tl.arange(0, WORDS)
-        q = tl.load(q_ptr + (at * WORDS)[:, :, None] + word[None, None, :], mask[:, :, None], 0)
-        group = (at * PARTS)[:, :, None] + tl.arange(0, PARTS)[None, None, :]
-        scale, minimum = SCALES(s_ptr, d_ptr, group, mask[:, :, None])
-        h = group
+        # Planes are indexed flat, [ROWS*RUNS]: with one axis the compiler has but one order of lanes to choose.
+        flat = tl.arange(0, ROWS * RUNS)
+        row, run = first_row + flat // RUNS, k0 // 32 + flat % RUNS
+        mask = (row < rows) & (run < K // 32)
+        at = row.to(tl.int64) * (K // 32) + run
+        word = tl.arange(0, WORDS)[None, :]
+        q = tl.load(q_ptr + (at * WORDS)[:, None] + word, mask[:, None], 0)
+        h = at
         if HIGH:
-            h = tl.load(h_ptr + group, mask[:, :, None], 0)
-        half = tl.arange(0, HALVES)[None, None, :, None]
-        codes = CODES(q[:, :, None, :], h[:, :, :, None], word[None, None, None, :], half)
-        left = (24 - 8 * tl.arange(0, 4))[None, None, None, None, :]
-        values = ((codes[:, :, :, :, None] << left) >> 24).to(tl.float32)
-        values *= scale[:, :, :, None, None]
-        if MINIMUM:
-            values -= minimum[:, :, :, None, None]
-        tile = tl.reshape(values, [ROWS, BLOCK_K])
+            h = tl.load(h_ptr + at * PARTS, mask, 0)
+        scale, minimum = SCALES(s_ptr, d_ptr, at * PARTS, mask)
+        tile = bytes_of(CODES(q, h[:, None], word, 0), scale[:, None], minimum[:, None], MINIMUM)
+        if HALVES == 2:
+            if PARTS == 2:
+                if HIGH:
+                    h = tl.load(h_ptr + at * PARTS + 1, mask, 0)
+                scale, minimum = SCALES(s_ptr, d_ptr, at * PARTS + 1, mask)
+            upper = bytes_of(CODES(q, h[:, None], word, 1), scale[:, None], minimum[:, None], MINIMUM)
+            tile = tl.permute(tl.join(tile, upper), [0, 2, 1])
+        tile = tl.reshape(tile, [ROWS, BLOCK_K])
     return tile

@@ -57,13 +57,13 @@ def _embed(
 ):  # fmt: skip
     t = tl.program_id(0).to(tl.int64)
     k0 = tl.program_id(1) * BLOCK_K
-    row = tl.load(ids_ptr + t + tl.arange(0, 1)).to(tl.int64)
+    row = tl.load(ids_ptr + t)
     known = (row >= 0) & (row < V)
     tile = load_tile(
-        q_ptr, h_ptr, s_ptr, d_ptr, row, known, k0, D, stride,
+        q_ptr, h_ptr, s_ptr, d_ptr, tl.where(known, row, V), V, k0, D, stride,
         1, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
     )  # fmt: skip
-    tile = tl.where(known[:, None], tile, float("nan"))
+    tile = tl.where(known, tile, float("nan"))
     k = k0 + tl.arange(0, BLOCK_K)
     tl.store(y_ptr + t * D + k[None, :], tile.to(y_ptr.dtype.element_ty), (k < D)[None, :])
 

@@ -65,19 +65,19 @@ def _cases():
     yield _case("ragged K", 2, 67, 32 * 17, "a8", "q5_0", "f32")
     yield _case("ragged K tile", 18, 5, 32 * 5, "f16", "q8_0", "f16")
     yield _case("odd K", 2, 35, 131, "f16", "f16", "f32")
-    yield _case("one", 1, 1, 32, "f16", "q4_1", "f16")
+    yield _case("one", 1, 1, 32, "f16", "q4_1", "f32")
     yield _case("rows apart", 3, 67, 256, "f16", "q4_K", "f32", strided=True)
     yield _case("rows apart tile", 17, 67, 256, "f16", "q4_K", "f16", strided=True)
     yield _case("zero row", 3, 67, 256, "a8", "q4_K", "f32", fills={"x": fills.zero_row})
     yield _case("huge", 2, 67, 256, "f32", "q4_K", "f32", fills={"x": fills.scaled(1e20)})
     yield _case("huge tile", 17, 67, 64, "f32", "f32", "f32", fills={"x": fills.scaled(1e20)})
-    yield _case("tiny", 2, 67, 256, "f32", "q6_K", "f32", fills={"x": fills.scaled(1e-20)})
+    yield _case("tiny", 2, 67, 256, "f32", "q4_K", "f32", fills={"x": fills.scaled(1e-20)})
     yield _case("f16 library", 512, 67, 256, "f16", "q4_K", "f16", small=False)
     yield _case("a8 library", 513, 67, 256, "a8", "q6_K", "f16", small=False)
     for w in ("q4_K", "bf16", "f32"):
         yield _case(f"bf16 x {w}", 5, 67, 256, "bf16", w, "bf16", bias=True)
     yield _case("bf16 x q6_K to f32", 3, 67, 256, "bf16", "q6_K", "f32")
-    yield _case("f32 x q4_K to f16", 3, 67, 256, "f32", "q4_K", "f16", bias=True)
+    yield _case("f32 x f16 to f16", 3, 67, 256, "f32", "f16", "f16", bias=True)
 
 
 @op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))

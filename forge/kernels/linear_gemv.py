@@ -118,14 +118,12 @@ def gemv_float(
     SCALES: tl.constexpr,
 ):  # fmt: skip
     """y[TOKENS,N] from floating-point x[TOKENS,K] and a weight [N,K] of any type, dequantized in registers."""
-    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    row, row_mask = n.to(tl.int64), n < N
     sums = ()
     for _ in tl.static_range(TOKENS):
         sums = sums + (tl.zeros([ROWS, BLOCK_K], tl.float32),)  # noqa: RUF005
     for k0 in tl.range(0, K, BLOCK_K, num_stages=STAGES):
         w = load_tile(
-            q_ptr, h_ptr, s_ptr, d_ptr, row, row_mask, k0, K, w_stride,
+            q_ptr, h_ptr, s_ptr, d_ptr, tl.program_id(0) * ROWS, N, k0, K, w_stride,
             ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
         )  # fmt: skip
         k = k0 + tl.arange(0, BLOCK_K)
@@ -134,6 +132,8 @@ def gemv_float(
             x = tl.load(x_ptr + token * x_stride + k, k < K, 0.0).to(tl.float32)
             grown = grown + (sums[token] + w * x[None, :],)  # noqa: RUF005
         sums = grown
+    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row_mask = n < N
     bias = tl.zeros([ROWS], tl.float32)
     if BIAS:
         bias = tl.load(bias_ptr + n, row_mask, 0.0)

@@ -35,18 +35,17 @@ def linear_tiled(
     band = tl.program_id(0) // (BAND * tiles_n)
     height = tl.minimum(tiles_m - band * BAND, BAND)
     place = tl.program_id(0) % (BAND * tiles_n)
-    t = (band * BAND + place % height) * BLOCK_M + tl.arange(0, BLOCK_M)
-    n = (place // height) * BLOCK_N + tl.arange(0, BLOCK_N)
-    t_row, n_row = t.to(tl.int64), n.to(tl.int64)
+    t0 = (band * BAND + place % height) * BLOCK_M
+    n0 = (place // height) * BLOCK_N
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     low = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for k0 in tl.range(0, K, BLOCK_K, num_stages=STAGES):
         x = load_tile(
-            xq_ptr, xh_ptr, xs_ptr, xd_ptr, t_row, t < T, k0, K, x_stride,
+            xq_ptr, xh_ptr, xs_ptr, xd_ptr, t0, T, k0, K, x_stride,
             BLOCK_M, BLOCK_K, X_GROUP, X_HALVES, X_HIGH, X_MINIMUM, X_CODES, X_SCALES,
         )  # fmt: skip
         w = load_tile(
-            q_ptr, h_ptr, s_ptr, d_ptr, n_row, n < N, k0, K, w_stride,
+            q_ptr, h_ptr, s_ptr, d_ptr, n0, N, k0, K, w_stride,
             BLOCK_N, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
         )  # fmt: skip
         w = tl.trans(w)
@@ -67,7 +66,8 @@ def linear_tiled(
                 low = tl.dot(x_hi, w_lo, low)
     if SPLIT_X or SPLIT_W:
         acc += low * (1.0 / 2048.0)
+    t, n = t0 + tl.arange(0, BLOCK_M), n0 + tl.arange(0, BLOCK_N)
     if BIAS:
         acc += tl.load(bias_ptr + n, n < N, 0.0)[None, :]
     mask = (t < T)[:, None] & (n < N)[None, :]
-    tl.store(y_ptr + t_row[:, None] * N + n[None, :], acc.to(y_ptr.dtype.element_ty), mask)
+    tl.store(y_ptr + t.to(tl.int64)[:, None] * N + n[None, :], acc.to(y_ptr.dtype.element_ty), mask)
