@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from forge.graph.op import Case, Op
@@ -23,25 +24,12 @@ def selection_of(op: Op, case: Case, target: DeviceTarget, store: TuningStore) -
     return select(call_of(op, case.types, case.attrs, target), store)
 
 
-def steps_of(selection: Selection, case: Case, device: torch.device) -> list[Any]:
-    """The steps of a case on operands of their own."""
-    call = selection.call
-    op = call.op
-    values = _values(op, case, device)
-    layouts = selection.kernel.layouts(call) if selection.kernel.layouts else {}
-    for name, wanted in layouts.items():
-        i = op.operands.index(name)
-        values[i] = _stored(values[i], wanted[0])
-    written = values[op.operands.index(op.writes)] if op.writes else None
-    fresh = call.results if written is None else call.results[1:]
-    outputs = tuple(empty(t, device) for t in fresh)
-    work = tuple(empty(t, device) for t in selection.workspace)
-    return selection.build(outputs, tuple(values), work)
-
-
-def _values(op: Op, case: Case, device: torch.device) -> list[Any]:
+def values_of(selection: Selection, case: Case, device: torch.device) -> list[Any]:
+    """Seeded operands of a case."""
     import torch
 
+    call = selection.call
+    op = call.op
     generator = torch.Generator().manual_seed(zlib.crc32(f"{op.name} {case.name}".encode()))
     if case.make is not None:
         made = list(case.make(generator))
@@ -50,7 +38,31 @@ def _values(op: Op, case: Case, device: torch.device) -> list[Any]:
             None if t is None else _fill(generator, t, case.fills.get(n, fills.normal), device)
             for n, t in zip(op.operands, case.types, strict=True)
         ]
+    layouts = selection.kernel.layouts(call) if selection.kernel.layouts else {}
+    for name, wanted in layouts.items():
+        i = op.operands.index(name)
+        made[i] = _stored(made[i], wanted[0])
     return [None if v is None else v.to(device) for v in made]
+
+
+def copied(values: Sequence[Any]) -> list[Any]:
+    """The same operands in memory of their own."""
+    return [None if v is None else _clone(v) for v in values]
+
+
+def steps_of(selection: Selection, values: Sequence[Any], device: torch.device) -> list[Any]:
+    """The steps that carry out the call on these operands, with results and scratch of their own."""
+    call = selection.call
+    fresh = call.results[1:] if call.op.writes else call.results
+    outputs = tuple(empty(t, device) for t in fresh)
+    work = tuple(empty(t, device) for t in selection.workspace)
+    return selection.build(outputs, tuple(values), work)
+
+
+def _clone(value: Any) -> Any:
+    if isinstance(value, Packed):
+        return Packed(value.type, {n: p.clone() for n, p in value.planes.items()}, value.layout)
+    return value.clone()
 
 
 def _fill(generator: torch.Generator, type: TensorType, fill: fills.Fill, device: torch.device) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from forge.bench.operands import selection_of, steps_of
+from forge.bench.operands import copied, selection_of, steps_of, values_of
 from forge.bench.roofline import Rate
 from forge.bench.timing import Sample, time_graph, time_host
 from forge.errors import UnsupportedError
@@ -52,7 +52,9 @@ def measure(ops: Mapping[str, Op], target: DeviceTarget, device: torch.device) -
                 continue
             cost = op.cost(*case.types, **case.attrs)
             copies = 1 if device.type == "cpu" else max(1, min(MOST_COPIES, ROTATED // max(cost.bytes, 1)))
-            sample = _time([steps_of(selection, case, device) for _ in range(copies)], device)
+            values = values_of(selection, case, device)
+            sets = [values, *(copied(values) for _ in range(copies - 1))]
+            sample = _time([steps_of(selection, v, device) for v in sets], device)
             types = ", ".join(str(t) for t in case.types if t is not None)
             yield OpRow(op.name, case.name, types, str(selection), copies, sample, Rate(sample.median, cost, target))
 
