@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     if args.repetitions < 1:
         raise UsageError(f"-r {args.repetitions}", remedy="at least one repetition")
     with GGUFFile.open(options.model_path(args)) as gguf:
-        model = options.open_compiled(args, gguf, max_seqs=args.max_seqs or max(*args.seqs, 1))
+        model = options.open_compiled(
+            args, gguf, max_seqs=max(*args.seqs, 1) if args.max_seqs is None else args.max_seqs
+        )
         (_breakdown if args.breakdown else _model)(args, model, _about(model, gguf))
     return 0
 

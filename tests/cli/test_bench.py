@@ -86,6 +86,7 @@ def test_the_costliest_case_is_the_one_worth_timing():
         (("model", "-p", "x"), 2),
         (("model", "-p", "-5"), 2),
         (("model", "-r", "0"), 2),
+        (("model", "--max-seqs", "0"), 2),
         (("model", "-p", "0", "-n", "0"), 2),
         (("model", "-p", "100000"), 2),
         (("model", "missing.gguf"), 3),
