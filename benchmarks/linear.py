@@ -33,6 +33,8 @@ FLOAT = [(2, 512, 1, 4), (1, 512, 1, 1), (4, 256, 1, 4)]
 DENSE = [(2, 1024, 1, 4), (1, 1024, 1, 1), (1, 2048, 1, 4), (1, 1024, 3, 2)]
 TILE = [(64, 64, 32, 8, 1, 4), (128, 128, 32, 8, 1, 8), (128, 128, 64, 8, 1, 8), (64, 128, 64, 8, 1, 4)]
 GEMV_NAMES = ("ROWS", "BLOCK_K", "STAGES", "num_warps")
+FEW = [(32, 64, 1, 2, 8), (32, 128, 1, 3, 4), (16, 256, 1, 3, 4), (32, 128, 1, 4, 8), (64, 128, 1, 3, 8)]
+FEW_NAMES = ("BLOCK_N", "BLOCK_K", "BAND", "STAGES", "num_warps")
 TILE_NAMES = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "BAND", "STAGES", "num_warps")
 
 
@@ -127,11 +129,17 @@ def main() -> None:
                     if not dense:
                         group("linear_library", quantize_q8(many), weights[:4], (), [()], args.gbps)
             if "tile" in parts and n == 28672 and not dense:
-                for t in (4, 8, 16, 64):
+                for t in (4, 8, 16, 64, 128):
                     few = quantize_q8(torch.randn(t, k, generator=generator, device="cuda").half())
-                    kernel = "linear_gemv" if t <= 8 else "linear_tile"
-                    names, points = (GEMV_NAMES, GEMV[:2]) if t <= 8 else (TILE_NAMES, [(16, 64, 64, 8, 1, 4), TILE[0]])
-                    group(kernel, few, weights[:8], names, points[:cut], args.gbps)
+                    kernel, names, points = (
+                        ("linear_gemv", GEMV_NAMES, GEMV[:3])
+                        if t <= 8
+                        else ("linear_tile_few", FEW_NAMES, FEW)
+                        if t <= 64
+                        else ("linear_tile", TILE_NAMES, TILE)
+                    )
+                    if name == "q4_K" or t in (8, 64):
+                        group(kernel, few, weights[:8], names, points[:cut], args.gbps)
     print(f"{time.monotonic() - began:.0f} s in all")
 
 

@@ -7,7 +7,7 @@ from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
 from forge.kernels.block_tile import ACTIVATION, constants, form_of, pointers, row_stride
 from forge.kernels.dequantize import BLOCK_TYPES, dequantize_rows, dequantize_tile
-from forge.kernels.language import cdiv, interpreted, tl
+from forge.kernels.language import cdiv, interpreted, next_power_of_2, tl
 from forge.kernels.linear_gemv import DOTS, gemv_float, gemv_int
 from forge.kernels.linear_tile import linear_tiled
 from forge.quant import dense, dense_as, format_of
@@ -15,6 +15,7 @@ from forge.quant.packed import Packed
 
 INT_GEMV_TOKENS = 8  # the integer products of more tokens take longer than the weight's way from memory
 FLOAT_GEMV_TOKENS = 4
+FEW_TOKENS = 64
 LIBRARY_TOKENS = 512  # from here on dequantizing the whole weight first is cheap beside the product
 LIBRARY_WORKSPACE = 256 << 20
 HEAD_F16_TOKENS = 4  # on the CPU: beyond these, converting the weight to f32 is cheaper than fp16 products
@@ -61,7 +62,11 @@ def _cases():
         yield _case(f"a8 x {w} tile", 33, 67, 256, "a8", w, "f16", bias=True)
     yield _case("a8 x q6_K tile to f32", 9, 70, 256, "a8", "q6_K", "f32")
     yield _case("f16 x q4_K tile to f32", 9, 70, 256, "f16", "q4_K", "f32")
-    yield _case("ragged tokens", 130, 67, 256, "f16", "q4_0", "f16", bias=True)
+    for w in ("f16", "q6_K", "q4_K"):
+        yield _case(f"ragged tokens x {w}", 130, 67, 256, "f16", w, "f16", bias=True)
+    yield _case("ragged tokens in a8", 70, 67, 256, "a8", "q4_0", "f16")
+    yield _case("ragged tokens to f32", 65, 67, 256, "a8", "q5_0", "f32")
+    yield _case("ragged tokens x bf16", 65, 67, 256, "f16", "bf16", "f16")
     yield _case("ragged K", 2, 67, 32 * 17, "a8", "q5_0", "f32")
     yield _case("ragged K tile", 18, 5, 32 * 5, "f16", "q8_0", "f16")
     yield _case("odd K", 2, 35, 131, "f16", "f16", "f32")
@@ -218,9 +223,18 @@ def _narrow(call):
 
 
 @linear.kernel(
-    when=_narrow,
+    when=lambda call: _narrow(call) and _tokens(call) <= FEW_TOKENS,
+    space=Space(BLOCK_N=(32, 16, 64), BLOCK_K=(64, 128, 256), BAND=(1,), STAGES=(2, 1, 3, 4), num_warps=(8, 4, 2)),
+)
+def linear_tile_few(site, y, x, w, bias, *, out):
+    """A tile holds every token, so that each weight is read and dequantized once."""
+    return _tiles(site, y, x, w, bias, max(16, next_power_of_2(y.shape[0])))
+
+
+@linear.kernel(
+    when=lambda call: _narrow(call) and _tokens(call) > FEW_TOKENS,
     space=Space(
-        BLOCK_M=(64, 16, 32, 128),
+        BLOCK_M=(64, 32, 128),
         BLOCK_N=(64, 32, 128),
         BLOCK_K=(32, 64, 128),
         BAND=(8, 4),
@@ -242,13 +256,15 @@ def linear_tile_f32(site, y, x, w, bias, *, out):
     return _tiles(site, y, x, w, bias)
 
 
-def _tiles(site, y, x, w, bias):
+def _tiles(site, y, x, w, bias, block_m=None):
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
     x_form, w_form = form_of(x), form_of(w)
     mode = _mode(x_form, w_form)
     wide = str(y.dtype) == "torch.float32"
+    block_m = site["BLOCK_M"] if block_m is None else block_m
     consts = {
+        "BLOCK_M": block_m,
         "BIAS": has_bias,
         "MODE": mode,
         "BF16": tl.float32 if interpreted() else tl.bfloat16,
@@ -256,7 +272,7 @@ def _tiles(site, y, x, w, bias):
         "SPLIT_W": mode == "f16" and wide and not w_form.plain,
     }
     consts |= constants(x_form, "X_") | constants(w_form)
-    grid = (cdiv(t, site["BLOCK_M"]) * cdiv(n, site["BLOCK_N"]),)
+    grid = (cdiv(t, block_m) * cdiv(n, site["BLOCK_N"]),)
     strides = (row_stride(x), row_stride(w))
     return site.launch(linear_tiled, grid, y, *pointers(x), *pointers(w), bias, t, n, w.shape[1], *strides, **consts)
 
