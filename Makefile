@@ -7,7 +7,7 @@ JOBS ?= 2
 .PHONY: demo test lint types unit interpret mutants clean
 
 demo: .venv/installed
-	$(BIN)/forge run --prompt 'def fibonacci(n):' --max-tokens 64 --temperature 0
+	$(BIN)/forge run < /dev/null
 
 test: lint types unit interpret
 
@@ -25,7 +25,7 @@ unit: .venv/installed tests/models/tiny-code-Q8_0.gguf
 
 # Triton decides at import whether it interprets, so these tests are a run of their own.
 interpret: .venv/installed
-	TRITON_INTERPRET=1 $(BIN)/pytest -q -n $(JOBS) -m interpret tests/kernels
+	TRITON_INTERPRET=1 $(BIN)/pytest -q -n $(JOBS) -m interpret tests/kernels tests/quant tests/docs
 
 # Twenty-odd deliberate faults, each of which a test must see. Slow; not part of `test`.
 mutants: .venv/installed tests/models/tiny-code-Q8_0.gguf

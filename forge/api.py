@@ -68,7 +68,7 @@ def compile(
     quantize = activations or ("float" if cpu else "a8")
     if quantize not in (("float",) if cpu else ("float", "a8")):
         raise UsageError(f"activations={quantize!r} on {found}", remedy="float" if cpu else "a8 or float")
-    length = context or min(config.context, DEFAULT_CONTEXT)
+    length = min(config.context, DEFAULT_CONTEXT) if context is None else context
     if not 1 <= length <= config.context:
         raise UsageError(f"context={length}; the model was made for {config.context} tokens")
     counts = {"max_tokens": max_tokens, "max_seqs": max_seqs, "max_logits": max_logits, "page_size": page_size}

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forge.errors import DeviceError, GraphError, MemoryPlanError, UsageError
+from forge.errors import DeviceError, FileFormatError, GraphError, MemoryPlanError, UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
 from forge.graph.passes import Options, optimize
@@ -25,7 +25,7 @@ from forge.lower.plan import Plan, Sizes
 from forge.models import architecture
 from forge.models.architecture import check_tensors
 from forge.models.decoder import Config, Limits, Precision
-from forge.target import DeviceTarget
+from forge.target import DeviceTarget, detect
 from forge.tune.store import TuningStore
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class CompiledModel:
     def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
         page = one.state_bytes
-        self.budget = Budget(one.weight_bytes, 0, one.arena.nbytes, one.scratch, memory or free_memory(self.target))
+        self.budget = Budget(one.weight_bytes, 0, one.arena.nbytes, one.scratch, self._free(memory))
         left = (self.budget.free - self.budget.total) // page
         if left < per_seq:
             raise MemoryPlanError(
@@ -137,6 +137,9 @@ class CompiledModel:
         pages = min(left, per_seq * max_seqs)
         self.budget = Budget(one.weight_bytes, pages * page, one.arena.nbytes, one.scratch, self.budget.free)
         return pages
+
+    def _free(self, memory: int | None) -> int:
+        return free_memory(self.target) if memory is None else memory
 
     @property
     def vocab_size(self) -> int:
@@ -257,17 +260,19 @@ def device_of(target: DeviceTarget) -> torch.device:
     """The torch device that is `target`. Raises DeviceError if the machine has none."""
     import torch
 
-    from forge.target import detect_gpu
-
     if target.kind == "cpu":
         return torch.device("cpu")
-    here = detect_gpu() if torch.cuda.is_available() else None
-    if here is None or here.arch != target.arch:
+    if not is_here(target):
         raise DeviceError(
-            f"the model is compiled for {target}; the device at hand is {here or 'a CPU'}",
+            f"the model is compiled for {target}; the device at hand is {detect()}",
             remedy="compile with target='auto' to run here; graph, plan and code objects can be looked at anywhere",
         )
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def is_here(target: DeviceTarget) -> bool:
+    """Whether the device at hand is of this architecture."""
+    return detect().arch == target.arch
 
 
 def free_memory(target: DeviceTarget) -> int:
@@ -276,7 +281,7 @@ def free_memory(target: DeviceTarget) -> int:
 
     if target.kind == "cpu":
         return int(0.92 * _available())
-    if torch.cuda.is_available():
+    if is_here(target):
         return int(0.92 * torch.cuda.mem_get_info()[0])
     return 64 << 30
 
@@ -296,4 +301,10 @@ def _available() -> int:
 def read_config(gguf: GGUFFile) -> Config:
     """The hyperparameters of a GGUF file."""
     tensors: Mapping[str, Any] = {name: t.type for name, t in gguf.tensors.items()}
-    return architecture(gguf.architecture).config(gguf.metadata, tensors)
+    config = architecture(gguf.architecture).config(gguf.metadata, tensors)
+    tokens = len(gguf.get("tokenizer.ggml.tokens", list, []))
+    if tokens > config.vocab:
+        raise FileFormatError(
+            f"the tokenizer has {tokens} tokens, and token_embd.weight rows for {config.vocab}", where=str(gguf.path)
+        )
+    return config

@@ -63,6 +63,7 @@ class Site:
             flat.extend(arg.pointers() if isinstance(arg, Packed) else (arg,))
         meta = {k: v for k, v in self.config.items() if k in fn.arg_names} | constexprs
         meta |= {k: v for k, v in self.config.items() if k in OPTIONS and self._takes(k)}
+        meta["enable_fp_fusion"] = True  # said outright, as Triton's own default differs between its versions
         g = (*grid, 1, 1)
         return Launch(fn, (g[0], g[1], g[2]), tuple(flat), meta)
 

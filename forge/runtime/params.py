@@ -31,7 +31,7 @@ class SamplingParams:
     repetition_penalty  divides positive and multiplies negative logits of tokens in the prompt or the output; 1 is off
     presence_penalty    subtracted from the logits of tokens in the output; 0 is off
     frequency_penalty   the same, times the token's count in the output; 0 is off
-    seed                None draws one; with a seed, a request gives the same ids whatever runs beside it
+    seed                None draws one; with a seed, equal logits give the same ids whatever runs beside the request
     stop                strings that end the text; the text stops before them unless include_stop_str_in_output
     stop_token_ids      ids that end the output, beside the tokenizer's own
     max_tokens          None is as many as the context and the pool hold

@@ -16,12 +16,14 @@ from forge.kernels.language import interpreted
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 GREEDY = forge.SamplingParams(temperature=0, max_tokens=24)
-PROMPTS = ["def fibonacci(n):", "import os\n", "class Point:\n    def __init__(self", "for i in range("]
+STACK = "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
+PROMPTS = [STACK, "import os\n", "def fibonacci(n):", "for i in range("]
 
 
 @pytest.fixture(scope="module")
 def llm():
-    with forge.LLM(target="cpu", context=256, max_seqs=8) as made:
+    # f32: in bf16 another number of rows rounds logits otherwise, which may tip a sampled id
+    with forge.LLM(target="cpu", dtype="f32", context=256, max_seqs=8) as made:
         yield made
 
 
@@ -31,7 +33,7 @@ def text(output):
 
 def test_generates_python_and_the_same_beside_others(llm):
     alone = [text(llm.generate(p, GREEDY)[0]) for p in PROMPTS]
-    assert "return" in text(llm.generate(PROMPTS[0], forge.SamplingParams(temperature=0, max_tokens=64))[0])
+    assert alone[0].startswith("        self.items.append(item)\n\n    def ")
     assert [text(o) for o in llm.generate(PROMPTS, GREEDY)] == alone
     assert llm.engine.pool.used == 0
 

@@ -11,7 +11,7 @@ import torch
 from forge.graph.op import Call, Case, Kernel, Op
 from forge.graph.types import DTYPES, TensorType
 from forge.kernels import fills, load
-from forge.lower.operands import empty, type_of
+from forge.lower.operands import activation_planes, empty, torch_dtype, type_of
 from forge.lower.select import Selection, call_of
 from forge.quant import dense, pack, random_blocks
 from forge.quant.packed import Packed
@@ -74,26 +74,44 @@ def oracle(op: Op, values: list, attrs) -> tuple:
     return out if isinstance(out, tuple) else (out,)
 
 
-def build(kernel: Kernel, call: Call, values: list, device: str, config=None) -> tuple[tuple, list]:
-    """(outputs, steps) of a kernel; outputs are poisoned, so that what it does not write is seen."""
+def build(kernel: Kernel, call: Call, values: list, device: str, config=None) -> tuple[tuple, list, Guarded]:
+    """(outputs, steps, the memory of results and scratch) of a kernel."""
     choice = STORE.get(kernel, call)
     selection = Selection(call, kernel, replace(choice, config=config) if config else choice)
     op = call.op
     written = values[op.operands.index(op.writes)] if op.writes else None
     fresh = call.results[1:] if op.writes else call.results
-    outputs = tuple(_poison(empty(t, device)) for t in fresh)
-    work = tuple(_poison(empty(t, device)) for t in selection.workspace)
+    memory = Guarded(device)
+    outputs = tuple(memory.empty(t) for t in fresh)
+    work = tuple(memory.empty(t) for t in selection.workspace)
     steps = selection.build(outputs, tuple(values), work)
-    return (outputs if written is None else (written, *outputs)), steps
+    return (outputs if written is None else (written, *outputs)), steps, memory
 
 
-def _poison(value):
-    if isinstance(value, Packed):
-        for plane in value.planes.values():
-            _poison(plane)
-    elif value.device.type != "meta":
-        value.fill_(float("nan") if value.dtype.is_floating_point else 101)
-    return value
+GUARD = 64  # elements before and after each result, which no kernel may touch
+
+
+class Guarded:
+    """Memory for results: poisoned, so that what is not written is seen, between guards, so that too much is too."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.guards = device, []
+
+    def empty(self, type: TensorType):
+        if type.dtype.name == "a8":
+            return Packed(type, {name: self.empty(plane) for name, plane in activation_planes(type).items()})
+        if self.device == "meta":
+            return empty(type, "meta")
+        dt = torch_dtype(type)
+        memory = torch.full((type.numel + 2 * GUARD,), float("nan") if dt.is_floating_point else 101, dtype=dt)
+        memory = memory.to(self.device)
+        self.guards += [memory[:GUARD], memory[GUARD + type.numel :]]
+        return memory[GUARD : GUARD + type.numel].view(type.concrete())
+
+    def check(self, label: str) -> None:
+        for guard in self.guards:
+            untouched = guard.isnan() if guard.dtype.is_floating_point else guard == torch.full_like(guard, 101)
+            assert bool(untouched.all()), f"{label}: writes outside its results"
 
 
 def assert_close(got, ref: torch.Tensor, label: str) -> float:
@@ -149,11 +167,12 @@ def check(op: Op, case: Case, kernel: Kernel, target: DeviceTarget, device: str)
     if case.strided:
         placed = [v if v is None or isinstance(v, Packed) else _apart(v.cpu()).to(device) if v.dim() == 2 else v for v in placed]
     call = call_of(op, tuple(type_of(v) for v in placed), case.attrs, target)
-    outputs, steps = build(kernel, call, placed, device)
+    outputs, steps, memory = build(kernel, call, placed, device)
     for step in steps:
         step()
     if device != "cpu":
         torch.cuda.synchronize()
+    memory.check(f"{kernel.id} on {case.name}")
     return max(
         assert_close(got, ref, f"{kernel.id} on {case.name}, result {i}")
         for i, (got, ref) in enumerate(zip(outputs, reference, strict=True))

@@ -33,7 +33,7 @@ def parameters():
 def test_compiles(op, case, kernel, arch):
     values = operands(op, case, "meta")
     call = call_of(op, tuple(type_of(v) for v in values), case.attrs, TARGETS[arch])
-    _, steps = build(kernel, call, values, "meta")
+    _, steps, _ = build(kernel, call, values, "meta")
     launches = [s for s in steps if isinstance(s, Launch)]
     assert launches or kernel.name.endswith("_library"), "a kernel of a GPU launches something"
     for launch in launches:

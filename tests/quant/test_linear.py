@@ -41,7 +41,7 @@ def test_other_configurations_give_the_same_numbers(config):
     case = Case("configuration", (tensor("a8", 2, 544), tensor("q5_1", 9, 544), None), {"out": "f32"})
     values = operands(linear, case)
     call = call_of(linear, case.types, case.attrs, INTERPRETER)
-    outputs, steps = build(linear.kernels["linear_gemv"], call, values, "cpu", config)
+    outputs, steps, _ = build(linear.kernels["linear_gemv"], call, values, "cpu", config)
     for step in steps:
         step()
     assert_close(outputs[0], oracle(linear, values, case.attrs)[0], str(config))

@@ -20,7 +20,10 @@ pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is
 
 def test_at_least_fifty_malformed_files_are_refused(tmp_path):
     load()  # what a process imports once is not a file's cost
-    files = [*malformed_files(tmp_path), *malformed_models(tmp_path)]
+    folders = [tmp_path / "files", tmp_path / "models"]
+    for folder in folders:
+        folder.mkdir()
+    files = [*malformed_files(folders[0]), *malformed_models(folders[1])]
     assert len(files) >= 50
     for name, path in files:
         tracemalloc.start()
