@@ -79,7 +79,7 @@ def measure(kernel: str, x, weights: list, config: dict, gbps: float) -> tuple[f
     rate = cost.bytes / seconds / 1e9
     shown = " ".join(f"{n}={v}" for n, v in config.items())
     row = f"{kernel:18} {call.types[0]!s:14} {call.types[1]!s:20} {seconds * 1e6:9.1f} us"
-    if call.types[0].shape[0] >= 64:
+    if call.types[0].shape[0] >= 256:
         return seconds, f"{row} {cost.flops / seconds / 1e12:8.1f} TFLOP/s           {shown}"
     return seconds, f"{row} {rate:8.0f} GB/s {100 * rate / gbps:5.1f} %  {shown}"
 
