@@ -1,20 +1,24 @@
-"""Quantized activations: planes, sums, and what becomes of values that are not finite."""
+"""Quantized activations: planes, sums, and what becomes of values that are not finite; ids outside a table."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from kernels.harness import INTERPRETER
 
+from forge.graph.types import tensor
+from forge.kernels.embed import embed
+from forge.kernels.language import interpreted
 from forge.kernels.quantize_q8 import quantize_q8
-from forge.quant import dense
-
-pytestmark = pytest.mark.cpu
+from forge.lower.eager import run
+from forge.quant import dense, pack, random_blocks
 
 
 def rows(seed: int = 0) -> torch.Tensor:
     return torch.randn(4, 96, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.cpu
 def test_codes_scales_and_sums_are_of_one_another():
     x = rows()
     x[1, 32:64] = 0
@@ -27,9 +31,34 @@ def test_codes_scales_and_sums_are_of_one_another():
     assert (dense(packed).reshape(4, 3, 32) - groups).abs().amax() <= packed.planes["d"].max() / 2 * 1.0001
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_value_that_is_not_finite_poisons_its_group_and_no_other(value):
     x = rows()
     x[2, 40] = value
     poisoned = dense(quantize_q8(x)).reshape(4, 3, 32).isnan()
     assert poisoned[2, 1].all() and poisoned.sum() == 32
+
+
+@pytest.mark.interpret
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_the_kernel_poisons_the_same_group(value):
+    x = rows()
+    x[2, 40] = value
+    poisoned = dense(run(quantize_q8, (x,), {}, INTERPRETER)).reshape(4, 3, 32).isnan()
+    assert poisoned[2, 1].all() and poisoned.sum() == 32
+
+
+@pytest.mark.interpret
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
+@pytest.mark.parametrize("name", ["f16", "q4_0"])
+def test_ids_outside_the_table_give_rows_of_nan(name):
+    kind = tensor(name, 5, 64)
+    raw = random_blocks(kind, torch.Generator().manual_seed(0))
+    table = pack(kind, raw) if kind.dtype.quantized else raw.view(torch.float16)
+    ids = torch.tensor([4, 5, -1, 0], dtype=torch.int32)
+    y = run(embed, (ids, table), {"out": "f32"}, INTERPRETER)
+    assert y.isnan().all(-1).tolist() == [False, True, True, False]
+    assert torch.equal(y[[0, 3]], dense(table)[[4, 0]])
