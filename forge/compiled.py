@@ -102,6 +102,8 @@ class CompiledModel:
         self.source, self._store = source, store or TuningStore()
         self._precision, self._options = Precision(act), Options(load_ops(), activations)
         self._executable: Executable | None = None
+        self._logits: torch.Tensor | None = None
+        self._ids: Any = None
         self._lock = threading.Lock()
         per_seq = -(-context // page_size)
         one_page = Limits(max_tokens, max_seqs, max_logits, 1, page_size, per_seq)
@@ -195,8 +197,9 @@ class CompiledModel:
             inputs["logit_rows"] = np.zeros(1, np.int32)
         if self.target.kind == "gpu":
             inputs = pad(inputs, self._first_axes, self._bounds)
-        logits: torch.Tensor = self.load().run(inputs)["logits"]
-        return logits[:wanted]
+        outputs = self.load().run(inputs)
+        self._logits, self._ids = outputs["logits"][:wanted], outputs["ids"][:wanted]
+        return self._logits
 
     @cached_property
     def _bounds(self) -> dict[str, int]:
@@ -209,9 +212,11 @@ class CompiledModel:
         return {n.names[0]: str(n.types[0].shape[0]) for n in self.graph.leaves("input")}
 
     def argmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """Ids i32[R] of the largest logits, -1 for a row with NaN: the `argmax` op, on the model's device."""
-        ids: torch.Tensor = self._options.ops["argmax"](logits)
-        return ids
+        """Ids i32[R] of the largest logits, -1 for a row with NaN, on the model's device.
+
+        For the logits of the last step the graph has computed them already.
+        """
+        return self._ids if logits is self._logits else self._options.ops["argmax"](logits)
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy keys and values of all layers from page to page; no page is both source and destination."""

@@ -2,7 +2,7 @@
 
     h = embed(tokens)
     for each layer:  h += o_proj(attention(rope(q), rope(k), v));   h += down(swiglu(gate(n), up(n)))
-    logits = head(norm(h)[rows])
+    logits = head(norm(h)[rows]);  ids = argmax(logits)
 
 The residual stream h is f32; what kernels multiply is of `Precision.act`.
 """
@@ -120,7 +120,9 @@ class _Builder:
             h = self.add(h, self.feed_forward(f"blk.{layer}.", self.norm(h, f"blk.{layer}.ffn_norm.weight")))
         rows = self.norm(self.take(h, self.logit_rows), "output_norm.weight")
         head = "output.weight" if "output.weight" in self.c.tensors else "token_embd.weight"
-        self.g.output("logits", self.linear(rows, self.weight(head), out="f32"))
+        logits = self.linear(rows, self.weight(head), out="f32")
+        self.g.output("logits", logits)
+        self.g.output("ids", self.argmax(logits))
         return self.g
 
     def attention(self, prefix: str, layer: int, x: Value) -> Value:
