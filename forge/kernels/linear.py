@@ -8,9 +8,10 @@ from forge.kernels import fills
 from forge.kernels.block_tile import ACTIVATION, constants, form_of, pointers, row_stride
 from forge.kernels.dequantize import BLOCK_TYPES, dequantize_rows, dequantize_tile
 from forge.kernels.language import cdiv, interpreted, next_power_of_2, tl
+from forge.kernels.linear_cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
 from forge.kernels.linear_gemv import DOTS, gemv_float, gemv_int
 from forge.kernels.linear_tile import linear_tiled
-from forge.quant import dense, dense_as, format_of
+from forge.quant import format_of
 from forge.quant.packed import Packed
 
 INT_GEMV_TOKENS = 8  # the integer products of more tokens take longer than the weight's way from memory
@@ -18,8 +19,6 @@ FLOAT_GEMV_TOKENS = 4
 FEW_TOKENS = 64
 LIBRARY_TOKENS = 512  # from here on dequantizing the whole weight first is cheap beside the product
 LIBRARY_WORKSPACE = 256 << 20
-HEAD_F16_TOKENS = 4  # on the CPU: beyond these, converting the weight to f32 is cheaper than fp16 products
-HEAD_CHUNK = 1 << 20  # weights converted to f32 at a time
 
 
 def _types(x, w, bias, *, out):
@@ -277,106 +276,10 @@ def _tiles(site, y, x, w, bias, block_m=None):
     return site.launch(linear_tiled, grid, y, *pointers(x), *pointers(w), bias, t, n, w.shape[1], *strides, **consts)
 
 
-def _is_head(call):
-    return _x(call).name == "bf16" and call.attrs["out"] == "f32"
-
-
-def _head_workspace(call, config):
-    (t, k), (n, _) = call.types[0].concrete(), call.types[1].concrete()
-    if t <= HEAD_F16_TOKENS:
-        return tensor("f16", t, k), tensor("f16", t, n)
-    return tensor("f32", t, k), tensor("f32", max(1, min(n, HEAD_CHUNK // k)), k)
-
-
-@linear.kernel(on="cpu", when=_is_head, layouts=lambda call: {"w": ("dense:f16",)}, workspace=_head_workspace)
-def linear_head(site, y, x, w, bias, *, out):
-    """The vocabulary head: results of bfloat16's 8 bits would not tell the likeliest tokens apart.
-
-    A weight stored in fp16, as plans have it, and few tokens give results of 11 bits in the time that the weight takes
-    from memory. Otherwise the product is taken in f32, as is an eager call's with a weight that is not in fp16.
-    """
-    import torch
-
-    x_cast, work = site.work
-    if work.dtype == torch.float16 and isinstance(w, torch.Tensor) and w.dtype == torch.float16:
-        columns = w.t()
-
-        def step():
-            x_cast.copy_(x)
-            torch.mm(x_cast, columns, out=work)
-            y.copy_(work)
-
-    elif work.dtype == torch.float16:
-        exact = dense(w).t()
-
-        def step():
-            torch.mm(x.float(), exact, out=y)
-
-    else:
-        weight = w if isinstance(w, torch.Tensor) else dense(w)
-        rows = work.shape[0]
-        chunks = [
-            (part, work[: part.shape[0]], y[:, i * rows : i * rows + part.shape[0]])
-            for i, part in enumerate(weight.split(rows))
-        ]
-
-        def step():
-            x_cast.copy_(x)
-            for part, wide, result in chunks:
-                torch.mm(x_cast, wide.copy_(part).t(), out=result)
-
-    if bias is None:
-        return step
-    return [step, lambda: y.add_(bias)]
-
-
-def _own_type_workspace(call, config):
-    """Where the product goes in the activations' type, if that is not the result's."""
-    return () if call.attrs["out"] == _x(call).name else (TensorType(call.results[0].shape, _x(call)),)
-
-
-@linear.kernel(
+linear.kernel(on="cpu", when=is_head, layouts=lambda call: {"w": ("dense:f16",)}, workspace=head_workspace)(linear_head)
+linear.kernel(
     on="cpu",
-    when=lambda call: _x(call).name in ("f32", "bf16") and not _is_head(call),
+    when=lambda call: _x(call).name in ("f32", "bf16") and not is_head(call),
     layouts=lambda call: {"w": (f"dense:{_x(call)}",)},
-    workspace=_own_type_workspace,
-)
-def linear_torch(site, y, x, w, bias, *, out):
-    """torch.mm in the activations' type (oneDNN's matrix units for bfloat16), summed in fp32.
-
-    Plans store the weight in that type; an eager call's weight of another type is converted when it is built.
-    """
-    import torch
-
-    if not isinstance(w, torch.Tensor):
-        w = dense_as(w, x.dtype)
-    columns = w.to(x.dtype).t()
-    target = site.work[0] if site.work else y
-    if bias is None:
-        product = lambda: torch.mm(x, columns, out=target)  # noqa: E731
-    else:
-        narrow = bias.to(x.dtype)
-        product = lambda: torch.addmm(narrow, x, columns, out=target)  # noqa: E731
-    if x.shape[0] == 1 and x.dtype == torch.bfloat16:
-        product = _without_onednn(product)
-    return [product, lambda: y.copy_(target)] if site.work else product
-
-
-def _without_onednn(product):
-    """The same product by torch's own kernels, which read a bf16 matrix half as fast again as oneDNN's for one row.
-
-    The switch is the process's: other threads' products meanwhile are right, and at most slower.
-    """
-    import torch
-
-    enabled, enable = torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled
-
-    def run():
-        before = enabled()
-        enable(False)
-        try:
-            product()
-        finally:
-            enable(before)
-
-    return run
+    workspace=own_type_workspace,
+)(linear_torch)

@@ -8,6 +8,9 @@ integer sum, one scale and, where the type has a minimum, one multiple of the ac
     sum_k (scale * code[k] - minimum) * d * a[k]  =  scale * d * sum_k code[k] a[k]  -  minimum * (d * sum_k a[k])
 """
 
+# mypy: disable-error-code="assignment, misc"
+# A tuple that grows in an unrolled loop, as Triton has it, is beyond mypy.
+
 from __future__ import annotations
 
 from forge.kernels.block_tile import load_tile

@@ -10,6 +10,7 @@ from forge.errors import ShapeError
 from forge.graph.op import Case
 from forge.graph.types import tensor
 from forge.kernels import linear as module
+from forge.kernels import linear_cpu
 from forge.kernels.language import interpreted
 from forge.kernels.linear import linear
 from forge.lower.operands import empty
@@ -67,7 +68,7 @@ def head(tokens: int, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("tokens", [1, 4, 5, 40])
 def test_the_head_tells_logits_apart_that_differ_by_a_twentieth(tokens, monkeypatch):
     """Logits of up to about 30, of which bfloat16 would keep steps of an eighth."""
-    monkeypatch.setattr(module, "HEAD_CHUNK", 300 * 256)
+    monkeypatch.setattr(linear_cpu, "HEAD_CHUNK", 300 * 256)
     weight = torch.randn(1000, 256, generator=torch.Generator().manual_seed(7)) / 16 * 8
     got, exact = head(tokens, weight)
     assert exact.abs().max() > 25

@@ -1,0 +1,114 @@
+"""The kernels of `linear` on a CPU, through torch; `linear.py` declares them.
+
+Plans store a weight dense, in the type that the kernel's layout names, so that no step converts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from forge.graph.types import TensorType, tensor
+from forge.quant import dense, dense_as
+
+HEAD_F16_TOKENS = 4  # beyond these, converting the weight to f32 is cheaper than fp16 products
+HEAD_CHUNK = 1 << 20  # weights converted to f32 at a time
+
+
+def is_head(call):
+    """bfloat16 activations and a result in f32."""
+    return call.types[0].dtype.name == "bf16" and call.attrs["out"] == "f32"
+
+
+def head_workspace(call, config):
+    """The activations in the type of the product, and the product or a chunk of the weight in it."""
+    (t, k), (n, _) = call.types[0].concrete(), call.types[1].concrete()
+    if t <= HEAD_F16_TOKENS:
+        return tensor("f16", t, k), tensor("f16", t, n)
+    return tensor("f32", t, k), tensor("f32", max(1, min(n, HEAD_CHUNK // k)), k)
+
+
+def linear_head(site, y, x, w, bias, *, out):
+    """The vocabulary head: results of bfloat16's 8 bits would not tell the likeliest tokens apart.
+
+    A weight stored in fp16, as plans have it, and few tokens give results of 11 bits in the time that the weight takes
+    from memory. Otherwise the product is taken in f32, as is an eager call's with a weight that is not in fp16.
+    """
+    x_cast, work = site.work
+    if work.dtype == torch.float16 and isinstance(w, torch.Tensor) and w.dtype == torch.float16:
+        columns = w.t()
+
+        def step():
+            x_cast.copy_(x)
+            torch.mm(x_cast, columns, out=work)
+            y.copy_(work)
+
+    elif work.dtype == torch.float16:
+        exact = dense(w).t()
+
+        def step():
+            torch.mm(x.float(), exact, out=y)
+
+    else:
+        weight = w if isinstance(w, torch.Tensor) else dense(w)
+        rows = work.shape[0]
+        chunks = [
+            (part, work[: part.shape[0]], y[:, i * rows : i * rows + part.shape[0]])
+            for i, part in enumerate(weight.split(rows))
+        ]
+
+        def step():
+            x_cast.copy_(x)
+            for part, wide, result in chunks:
+                torch.mm(x_cast, wide.copy_(part).t(), out=result)
+
+    if bias is None:
+        return step
+    return [step, lambda: y.add_(bias)]
+
+
+def own_type_workspace(call, config):
+    """Where the product goes in the activations' type, if that is not the result's."""
+    return (
+        ()
+        if call.attrs["out"] == call.types[0].dtype.name
+        else (TensorType(call.results[0].shape, call.types[0].dtype),)
+    )
+
+
+def linear_torch(site, y, x, w, bias, *, out):
+    """torch.mm in the activations' type (oneDNN's matrix units for bfloat16), summed in fp32.
+
+    Plans store the weight in that type; an eager call's weight of another type is converted when it is built.
+    """
+    if not isinstance(w, torch.Tensor):
+        w = dense_as(w, x.dtype)
+    columns = w.to(x.dtype).t()
+    target = site.work[0] if site.work else y
+    if bias is None:
+        product = lambda: torch.mm(x, columns, out=target)  # noqa: E731
+    else:
+        narrow = bias.to(x.dtype)
+        product = lambda: torch.addmm(narrow, x, columns, out=target)  # noqa: E731
+    if x.shape[0] == 1 and x.dtype == torch.bfloat16:
+        product = _without_onednn(product)
+    return [product, lambda: y.copy_(target)] if site.work else product
+
+
+def _without_onednn(product: Callable[[], object]) -> Callable[[], None]:
+    """The same product by torch's own kernels, which read a bf16 matrix half as fast again as oneDNN's for one row.
+
+    The switch is the process's: other threads' products meanwhile are right, and at most slower.
+    """
+    enabled, enable = torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled
+
+    def run():
+        before = enabled()
+        enable(False)
+        try:
+            product()
+        finally:
+            enable(before)
+
+    return run
