@@ -17,7 +17,10 @@ from forge.bench.parity import compare, evaluated_logits, goldens, mean_kl, mode
 MODELS = Path(__file__).parents[1] / "tests" / "models"
 WAYS = {
     "cpu": (("cpu f32", {"target": "cpu", "dtype": "f32"}), ("cpu bf16", {"target": "cpu"})),
-    "gpu": (("gpu float", {"target": "gpu", "activations": "float"}), ("gpu a8", {"target": "gpu", "activations": "a8"})),
+    "gpu": (
+        ("gpu float", {"target": "gpu", "activations": "float"}),
+        ("gpu a8", {"target": "gpu", "activations": "a8"}),
+    ),
 }
 
 

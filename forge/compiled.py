@@ -216,7 +216,8 @@ class CompiledModel:
 
         For the logits of the last step the graph has computed them already.
         """
-        return self._ids if logits is self._logits else self._options.ops["argmax"](logits)
+        ids: torch.Tensor = self._ids if logits is self._logits else self._options.ops["argmax"](logits)
+        return ids
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy keys and values of all layers from page to page; no page is both source and destination."""

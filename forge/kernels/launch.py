@@ -69,5 +69,3 @@ class Site:
 
     def _takes(self, option: str) -> bool:
         return option not in HIP_ONLY or self.target.backend == "hip"
-
-

@@ -18,6 +18,7 @@ import torch
 from forge.errors import DeviceError, GraphError, MemoryPlanError
 from forge.graph.ir import Node, Value
 from forge.graph.types import TensorType
+from forge.kernels.fills import TORCH
 from forge.kernels.language import interpreted
 from forge.kernels.launch import Launch
 from forge.lower.memory import align, stored_bytes, workspace_offsets
@@ -26,7 +27,7 @@ from forge.lower.plan import Plan, Sizes
 from forge.quant.packed import Packed
 
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
-INPUT_ALIGNMENT = 4  # int32 elements: kernels may assume that pointers are multiples of 16 bytes
+INPUT_ALIGNMENT = 16  # bytes: kernels may assume that pointers are multiples of it
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,15 @@ class Executable:
         self._scratch = self._allocate(plan.scratch, "scratch")
         self.states = {n.names[0]: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
         self._inputs = {n.names[0]: n for n in plan.graph.leaves("input")}
-        most = sum(align(n.types[0].upper().numel * 4) // 4 for n in self._inputs.values())
-        self._host = torch.zeros(most, dtype=torch.int32, pin_memory=device.type == "cuda")
+        most = sum(align(n.types[0].upper().nbytes) for n in self._inputs.values())
+        self._host = torch.zeros(most, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._host_numpy = self._host.numpy()
-        self._staged = self._host if device.type == "cpu" else torch.zeros(most, dtype=torch.int32, device=device)
+        self._staged = self._host if device.type == "cpu" else self._allocate(most, "inputs")
         self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._bindings: OrderedDict[tuple[int, ...], Binding] = OrderedDict()
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """Outputs by name. `inputs` are int32 arrays whose shapes give the symbols their sizes.
+    def run(self, inputs: Mapping[str, np.ndarray | torch.Tensor]) -> Mapping[str, Any]:
+        """Outputs by name. `inputs` are arrays or CPU tensors whose shapes give the symbols their sizes.
 
         Raises GraphError for a missing input or shapes that do not fit the graph, DeviceError or MemoryPlanError if
         the device refuses.
@@ -69,7 +70,7 @@ class Executable:
         if self._copied is not None:
             self._copied.synchronize()  # the last step's copy may still be reading the host buffer
         for name, place in binding.staging.items():
-            self._host_numpy[place] = inputs[name].reshape(-1)
+            self._host_numpy[place] = _bytes(inputs[name])
         if self._copied is not None:
             self._staged[: binding.length].copy_(self._host[: binding.length], non_blocking=True)
             self._copied.record()
@@ -89,13 +90,13 @@ class Executable:
             self._bindings.move_to_end(key)
         return found
 
-    def _sizes(self, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    def _sizes(self, inputs: Mapping[str, np.ndarray | torch.Tensor]) -> dict[str, int]:
         sizes: dict[str, int] = {}
         for name, node in self._inputs.items():
             if name not in inputs:
                 raise GraphError(f"the input {name} : {node.types[0]} is not given")
             given, type = inputs[name], node.types[0]
-            fits = given.ndim == type.rank and given.dtype == np.int32
+            fits = given.ndim == type.rank and str(given.dtype).removeprefix("torch.") == TORCH[type.dtype.name]
             for have, want in zip(given.shape, type.shape, strict=False):
                 if isinstance(want, int):
                     fits &= have == want
@@ -109,11 +110,10 @@ class Executable:
         values: dict[Value, Any] = {Value(leaf): w for leaf, w in self.weights.items()}
         staging, length = {}, 0
         for name, leaf in self._inputs.items():
-            shape = leaf.types[0].bind(sizes).concrete()
-            count = int(np.prod(shape))
-            staging[name] = slice(length, length + count)
-            values[Value(leaf)] = self._staged[length : length + count].view(shape)
-            length += -(-count // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
+            type = leaf.types[0].bind(sizes)
+            staging[name] = slice(length, length + type.nbytes)
+            values[Value(leaf)] = _carve(self._staged, length, type)
+            length += -(-type.nbytes // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
         for leaf in self.plan.graph.leaves("state"):
             values[Value(leaf)] = self.states[leaf.names[0]]
         chosen = dict(self.plan.selections(sizes))
@@ -159,6 +159,13 @@ class Executable:
     def _zeros(self, type: TensorType) -> torch.Tensor:
         memory = self._allocate(type.nbytes, f"state {type}").zero_()
         return memory[: type.nbytes].view(torch_dtype(type)).view(type.concrete())
+
+
+def _bytes(array: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The bytes of an array, in one row."""
+    if isinstance(array, torch.Tensor):
+        return array.contiguous().view(-1).view(torch.uint8).numpy()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:

@@ -73,7 +73,12 @@ def test_llama_3_s_frequency_factors_are_used():
 @pytest.mark.parametrize("name", load())
 def test_what_is_not_understood_is_refused(name):
     keys, tensors = architecture(name).tiny, tensors_of(name, architecture(name).tiny)
-    for key, value in {"attention.gate": 1.0, "expert_count": 8, "rope.scaling.type": "longrope", "logit_scale": 2.0}.items():
+    for key, value in {
+        "attention.gate": 1.0,
+        "expert_count": 8,
+        "rope.scaling.type": "longrope",
+        "logit_scale": 2.0,
+    }.items():
         with pytest.raises(UnsupportedError):
             tiny_model(name, {**keys, key: value})
     with pytest.raises(UnsupportedError, match="nothing uses"):
