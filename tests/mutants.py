@@ -1,7 +1,8 @@
 """Deliberate faults, each of which a test must see: `make mutants`.
 
 Every mutant replaces one piece of text in one file of a copy of the project and runs the tests that should notice. A
-mutant that no test kills, or whose text is no longer in the file, fails the run. The faults are data: tests/mutants.toml.
+mutant that no test kills, or whose text is no longer in the file, fails the run. The faults are data, in
+tests/mutants.toml.
 """
 
 from __future__ import annotations

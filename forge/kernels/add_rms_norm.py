@@ -6,8 +6,8 @@ from forge.graph.op import Case, Cost, Space, op
 from forge.graph.types import dtype, tensor
 from forge.kernels import fills
 from forge.kernels.add import add
-from forge.kernels.language import cdiv, jit, next_power_of_2, tl
 from forge.kernels.rms_norm import normalization, rms_norm, scratch
+from forge.language import cdiv, jit, next_power_of_2, tl
 
 
 def _equals(a, b, w, *, eps, out):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from forge.graph.types import DTYPES
-from forge.kernels.language import jit, tl
+from forge.language import jit, tl
 from forge.quant import QuantFormat, decode, format_of
 from forge.quant.packed import Packed
 

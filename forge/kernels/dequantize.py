@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels.block_tile import constants, form_of, load_tile
-from forge.kernels.language import cdiv, jit, tl
+from forge.language import cdiv, jit, tl
 from forge.quant import dense
 
 BLOCK_TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_K", "q5_K", "q6_K")

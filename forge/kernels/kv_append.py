@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.kernels.language import cdiv, jit, tl
+from forge.language import cdiv, jit, tl
 
 
 def _types(kv, k, v, slots):

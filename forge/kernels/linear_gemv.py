@@ -14,7 +14,7 @@ integer sum, one scale and, where the type has a minimum, one multiple of the ac
 from __future__ import annotations
 
 from forge.kernels.block_tile import load_tile
-from forge.kernels.language import jit, tl
+from forge.language import jit, tl
 
 
 @jit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forge.kernels.block_tile import load_tile
-from forge.kernels.language import jit, tl
+from forge.language import jit, tl
 
 
 @jit

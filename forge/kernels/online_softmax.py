@@ -7,7 +7,7 @@ total = 0; it stays so, without NaN, whatever masked blocks follow. Source: arXi
 
 from __future__ import annotations
 
-from forge.kernels.language import dot, jit, tl
+from forge.language import dot, jit, tl
 
 
 @jit

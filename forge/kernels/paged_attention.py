@@ -8,9 +8,9 @@ from __future__ import annotations
 from forge.graph.op import Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import paged_cases
-from forge.kernels.language import cdiv, next_power_of_2
 from forge.kernels.paged_cpu import paged_torch
 from forge.kernels.paged_device import _combine, _paged
+from forge.language import cdiv, next_power_of_2
 
 
 def _types(q, kv, page_table, query_start, query_len, context_len, *, scale, window, softcap):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from forge.graph.op import Case
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.kernels.language import cdiv
+from forge.language import cdiv
 
 if TYPE_CHECKING:
     import torch

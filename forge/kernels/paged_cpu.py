@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forge.kernels.language import cdiv
+from forge.language import cdiv
 
 SCORES = 1 << 24  # fp32 scores held at a time where torch's fused attention cannot express the call
 

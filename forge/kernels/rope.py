@@ -8,7 +8,7 @@ from functools import lru_cache
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.kernels.language import cdiv, jit, next_power_of_2, tl
+from forge.language import cdiv, jit, next_power_of_2, tl
 
 
 def _types(x, positions, factors, *, pairs, dims, base, scaling, factor, original_context, **rest):

@@ -19,8 +19,8 @@ from forge.errors import DeviceError, GraphError, MemoryPlanError
 from forge.graph.ir import Node, Value
 from forge.graph.types import TensorType
 from forge.kernels.fills import TORCH
-from forge.kernels.language import interpreted
 from forge.kernels.launch import Launch
+from forge.language import interpreted
 from forge.lower.memory import align, stored_bytes, workspace_offsets
 from forge.lower.operands import activation_planes, torch_dtype
 from forge.lower.plan import Plan, Sizes

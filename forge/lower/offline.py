@@ -15,8 +15,8 @@ from typing import Any
 
 from forge.errors import CompileError
 from forge.graph.ir import Node, Value
-from forge.kernels.language import require_triton
 from forge.kernels.launch import Launch
+from forge.language import require_triton
 from forge.lower.operands import empty
 from forge.lower.plan import Plan, Sizes
 from forge.target import DeviceTarget

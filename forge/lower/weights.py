@@ -22,7 +22,7 @@ class Source(Protocol):
     """Where weights come from: a GGUF file, or generated ones."""
 
     def raw(self, name: str) -> Any:
-        """The tensor's bytes as torch uint8 [rows, bytes a row] (a vector is one row), on the CPU; a view if it can be."""
+        """The tensor's bytes as torch uint8 [rows, bytes a row], on the CPU; a vector is one row."""
 
 
 @dataclass(frozen=True)

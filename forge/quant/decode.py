@@ -6,7 +6,7 @@ which carries into no neighbour, and then the flip of bit 7, which subtracts 128
 
 from __future__ import annotations
 
-from forge.kernels.language import jit, tl
+from forge.language import jit, tl
 
 
 @jit

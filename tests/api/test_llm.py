@@ -24,7 +24,7 @@ from forge.errors import (
 from forge.graph.ir import Graph
 from forge.graph.types import Sym, tensor
 from forge.kernels import load
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 GREEDY = forge.SamplingParams(temperature=0, max_tokens=24)

@@ -12,7 +12,7 @@ import forge
 from forge.errors import ForgeError
 from forge.gguf import GGUFFile
 from forge.kernels import load
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 from forge.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]

@@ -10,7 +10,7 @@ from architectures.tiny import VOCAB, tensors_of, tiny_model
 from forge.bench.parity import Chunk, evaluated_logits, mean_kl, model_logits, scattered_pages, step_inputs
 from forge.errors import FileFormatError, UnsupportedError
 from forge.graph.types import tensor
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 from forge.models import architecture, load
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]

@@ -14,7 +14,7 @@ from forge import models
 from forge.errors import FileFormatError, UnsupportedError
 from forge.graph.op import Case
 from forge.graph.types import tensor
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 from forge.quant import registry
 from forge.target import TARGETS
 

@@ -95,7 +95,7 @@ def test_state_is_linear():
     verify(writers(1))
     with pytest.raises(GraphError, match="written twice"):
         verify(writers(2))
-    with pytest.raises(GraphError, match="after .* has written over it"):
+    with pytest.raises(GraphError, match=r"after .* has written over it"):
         verify(writers(1, stale=True))
     with pytest.raises(GraphError, match="no update names"):
         verify(writers(1, update=False))

@@ -45,7 +45,9 @@ def _fill(generator, type: TensorType, fill):
     if type.dtype.quantized and type.dtype.name != "a8":
         return pack(type, random_blocks(type, generator))
     if type.dtype.name == "a8":
-        return OPS["quantize_q8"].kernels and quantized_activation(fill(generator, TensorType(type.shape, DTYPES["f32"])))
+        return OPS["quantize_q8"].kernels and quantized_activation(
+            fill(generator, TensorType(type.shape, DTYPES["f32"]))
+        )
     return fill(generator, type)
 
 
@@ -63,7 +65,7 @@ def _apart(value):
     """The same values with rows further apart than they are wide."""
     if not isinstance(value, torch.Tensor) or value.dim() != 2:
         return value
-    wide = torch.full((value.shape[0], value.shape[1] + 64), 77, dtype=value.dtype)
+    wide = torch.full((value.shape[0], value.shape[1] + 64), 77, dtype=value.dtype, device=value.device)
     wide[:, : value.shape[1]] = value
     return wide[:, : value.shape[1]]
 
@@ -164,8 +166,8 @@ def check(op: Op, case: Case, kernel: Kernel, target: DeviceTarget, device: str)
     values = operands(op, case)
     reference = oracle(op, [v.clone() if isinstance(v, torch.Tensor) else v for v in values], case.attrs)
     placed = [None if v is None else v.to(device) for v in values]
-    if case.strided:
-        placed = [v if v is None or isinstance(v, Packed) else _apart(v.cpu()).to(device) if v.dim() == 2 else v for v in placed]
+    if case.strided:  # a copy to a device packs rows, so they are set apart there once more
+        placed = [_apart(v) for v in placed]
     call = call_of(op, tuple(type_of(v) for v in placed), case.attrs, target)
     outputs, steps, memory = build(kernel, call, placed, device)
     for step in steps:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from kernels.harness import INTERPRETER, OPS, assert_close, build
 
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 from forge.lower import eager
 from forge.lower.operands import type_of
 from forge.lower.select import call_of

@@ -1,12 +1,12 @@
-"""Every kernel compiles for each AMD architecture at the configuration it would run with, within LDS, without spills."""
+"""Every kernel compiles for each AMD architecture, as it would run there, within LDS and without spills."""
 
 from __future__ import annotations
 
 import pytest
 from kernels.harness import build, operands, serving
 
-from forge.kernels.language import interpreted
 from forge.kernels.launch import Launch
+from forge.language import interpreted
 from forge.lower.offline import compile_launch
 from forge.lower.operands import type_of
 from forge.lower.select import call_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 from kernels.harness import INTERPRETER, check, serving
 
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 from forge.target import TARGETS, detect_gpu
 
 GPU = torch.cuda.is_available()

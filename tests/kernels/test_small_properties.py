@@ -11,7 +11,7 @@ import torch
 from forge.errors import ShapeError
 from forge.graph.types import tensor
 from forge.kernels import load
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 
 OPS = load()
 PLAIN = {"dims": 64, "base": 500000.0}

@@ -21,13 +21,15 @@ from forge.bench.parity import (
     scattered_pages,
     step_inputs,
 )
-from forge.kernels.language import interpreted
+from forge.language import interpreted
 
 MODELS = Path(__file__).parents[1] / "models"
 NAMES = ("tiny-code-f16", "tiny-code-Q8_0", "tiny-code-Q4_K_M", "random-qwen2-f16", "random-qwen3-f16")
 GPU = torch.cuda.is_available()
 CPU_MARKS = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 GPU_MARKS = [pytest.mark.gpu, pytest.mark.skipif(not GPU or interpreted(), reason="needs a GPU")]
+
+LIMITS = {"context": 256, "max_tokens": 256, "max_logits": 256}
 
 # Each way of running: target, options, bound on the mean KL from the f32 evaluation.
 WAYS = {
@@ -47,13 +49,13 @@ def path_of(name):
 @cache
 def model_of(name, way):
     target, options, _ = WAYS[way]
-    return forge.compile(path_of(name), target=target, context=256, max_seqs=8, max_tokens=256, max_logits=256, **options)
+    return forge.compile(path_of(name), target=target, max_seqs=8, **LIMITS, **options)
 
 
 @cache
 def exact_of(name, index):
     golden = list(goldens(MODELS / f"{name}.golden.npz"))[index]
-    model = forge.compile(path_of(name), target="cpu", dtype="f32", context=256, max_seqs=1, max_tokens=256, max_logits=256)
+    model = forge.compile(path_of(name), target="cpu", dtype="f32", max_seqs=1, **LIMITS)
     return evaluated_logits(model, golden.fed)
 
 

@@ -8,8 +8,8 @@ from kernels.harness import INTERPRETER
 
 from forge.graph.types import tensor
 from forge.kernels.embed import embed
-from forge.kernels.language import interpreted
 from forge.kernels.quantize_q8 import quantize_q8
+from forge.language import interpreted
 from forge.lower.eager import run
 from forge.quant import dense, pack, random_blocks
 

@@ -11,8 +11,8 @@ from forge.graph.op import Case
 from forge.graph.types import tensor
 from forge.kernels import linear as module
 from forge.kernels import linear_cpu
-from forge.kernels.language import interpreted
 from forge.kernels.linear import linear
+from forge.language import interpreted
 from forge.lower.operands import empty
 from forge.lower.select import Selection, call_of
 from forge.quant import pack, random_blocks
