@@ -119,7 +119,8 @@ class Sampler:
             self._counts.penalize(logits, where, rows, owners)
         if banned:
             row, token = self._index(banned).unbind(-1)
-            logits[row, token] = -torch.inf
+            # A number on the host would be copied to the device, and waited for.
+            logits.index_put_((row, token), logits.new_full((), -torch.inf))
         # Greedy rows are now done, and bad rows of every kind are -1.
         ids = self._argmax(logits).to(torch.int64)
         for sorting in (False, True):
