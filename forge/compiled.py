@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forge.errors import DeviceError, FileFormatError, GraphError, MemoryPlanError, UsageError
+from forge.device import device_of, free_memory
+from forge.errors import FileFormatError, GraphError, MemoryPlanError, UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
 from forge.graph.passes import Options, optimize
@@ -25,7 +25,7 @@ from forge.lower.plan import Plan, Sizes
 from forge.models import architecture
 from forge.models.architecture import check_tensors
 from forge.models.decoder import Config, Limits, Precision
-from forge.target import DeviceTarget, detect
+from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 
 if TYPE_CHECKING:
@@ -260,48 +260,6 @@ class CompiledGraph:
             raise GraphError(f"weights are not given: {', '.join(missing)}", where=self.graph.name)
         device = device_of(self.target)
         return Executable(self.plan, {leaf: given["+".join(leaf.names)] for leaf in self.plan.weights}, device)
-
-
-def device_of(target: DeviceTarget) -> torch.device:
-    """The torch device that is `target`. Raises DeviceError if the machine has none."""
-    import torch
-
-    if target.kind == "cpu":
-        return torch.device("cpu")
-    if not is_here(target):
-        raise DeviceError(
-            f"the model is compiled for {target}; the device at hand is {detect()}",
-            remedy="compile with target='auto' to run here; graph, plan and code objects can be looked at anywhere",
-        )
-    return torch.device("cuda", torch.cuda.current_device())
-
-
-def is_here(target: DeviceTarget) -> bool:
-    """Whether the device at hand is of this architecture."""
-    return detect().arch == target.arch
-
-
-def free_memory(target: DeviceTarget) -> int:
-    """Bytes a model may take: 92% of what the device has free. An absent GPU is taken to hold 64 GB."""
-    import torch
-
-    if target.kind == "cpu":
-        return int(0.92 * _available())
-    if is_here(target):
-        return int(0.92 * torch.cuda.mem_get_info()[0])
-    return 64 << 30
-
-
-def _available() -> int:
-    """Bytes of memory the system can give without swapping."""
-    import os
-
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def read_config(gguf: GGUFFile) -> Config:
