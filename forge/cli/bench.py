@@ -126,7 +126,7 @@ def _breakdown(args: argparse.Namespace, model: CompiledModel, about: dict[str, 
 
 def _ops(args: argparse.Namespace) -> int:
     from forge.bench.ops import measure
-    from forge.compiled import device_of
+    from forge.device import device_of
     from forge.kernels import load
     from forge.target import target
 
