@@ -9,6 +9,7 @@ configuration of each group is marked.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -117,7 +118,9 @@ def main() -> None:
             weights = [first, *(weight(name, n, k, generator) for _ in range(copies - 1))]
             x = torch.randn(1, k, generator=generator, device="cuda").half()
             if "gemv" in parts and not dense:
-                group("linear_gemv", quantize_q8(x), weights, GEMV_NAMES, GEMV[:cut], args.gbps)
+                for residual in (False, True):
+                    few = quantize_q8(x, residual=residual)
+                    group("linear_gemv", few, weights, GEMV_NAMES, GEMV[:cut], args.gbps)
             if "float" in parts or (dense and "gemv" in parts):
                 kernel, points = ("linear_gemv_dense", DENSE) if dense else ("linear_gemv_float", FLOAT)
                 group(kernel, x, weights, GEMV_NAMES, points[:cut], args.gbps)
@@ -127,10 +130,12 @@ def main() -> None:
                     group("linear_library", many, weights[:4], (), [()], args.gbps)
                     group("linear_tile", many, weights[:4], TILE_NAMES, TILE[:cut], args.gbps)
                     if not dense:
-                        group("linear_library", quantize_q8(many), weights[:4], (), [()], args.gbps)
+                        for residual in (False, True):
+                            codes = quantize_q8(many, residual=residual)
+                            group("linear_library", codes, weights[:4], (), [()], args.gbps)
             if "tile" in parts and n == 28672 and not dense:
-                for t in (4, 8, 16, 64, 128):
-                    few = quantize_q8(torch.randn(t, k, generator=generator, device="cuda").half())
+                for t, residual in itertools.product((4, 8, 16, 64, 128), (False, True)):
+                    few = quantize_q8(torch.randn(t, k, generator=generator, device="cuda").half(), residual=residual)
                     kernel, names, points = (
                         ("linear_gemv", GEMV_NAMES, GEMV[:3])
                         if t <= 8

@@ -19,6 +19,7 @@ WAYS = {
     "cpu": (("cpu f32", {"target": "cpu", "dtype": "f32"}), ("cpu bf16", {"target": "cpu"})),
     "gpu": (
         ("gpu float", {"target": "gpu", "activations": "float"}),
+        ("gpu a16", {"target": "gpu", "activations": "a16"}),
         ("gpu a8", {"target": "gpu", "activations": "a8"}),
     ),
 }

@@ -66,8 +66,9 @@ def _clone(value: Any) -> Any:
 
 
 def _fill(generator: torch.Generator, type: TensorType, fill: fills.Fill, device: torch.device) -> Any:
-    if type.dtype.name == "a8":
-        return load()["quantize_q8"](fill(generator, TensorType(type.shape, DTYPES["f32"])).to(device))
+    if type.dtype.activation:
+        x = fill(generator, TensorType(type.shape, DTYPES["f32"])).to(device)
+        return load()["quantize_q8"](x, residual=type.dtype.name == "a16")
     if type.dtype.quantized:
         return pack(type, random_blocks(type, generator))
     return fill(generator, type)

@@ -158,7 +158,7 @@ def _about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
 
     parameters = sum(t.type.numel for t in gguf.tensors.values())
     act = next(iter(model.graph.leaves("state"))).types[0].dtype
-    quantized = any(node.op.name == "quantize_q8" for node in model.graph.calls() if node.op)
+    quantized = {f" {node.types[0].dtype}" for node in model.graph.calls() if node.op and node.op.name == "quantize_q8"}
     on_cpu = model.target.kind == "cpu"
     how = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name(model.device)
     return {
@@ -166,7 +166,7 @@ def _about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
         "path": str(gguf.path),
         "bytes": sum(t.type.nbytes for t in gguf.tensors.values()),
         "parameters": parameters,
-        "backend": f"{model.target} {act}{' a8' if quantized else ''}, {how}",
+        "backend": f"{model.target} {act}{''.join(quantized)}, {how}",
         "target": str(model.target),
         "torch": torch.__version__,
     }

@@ -35,7 +35,7 @@ def add_compile_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("compiling")
     group.add_argument("--target", default="auto", help='"auto", "cpu", "gpu" or an arch id such as gfx1100')
     group.add_argument("--dtype", help="what kernels multiply: bf16 or f32 on a CPU, f16 on a GPU")
-    group.add_argument("--activations", help="before quantized weights on a GPU: a8 (int8) or float")
+    group.add_argument("--activations", help="before quantized weights on a GPU: a16, a8 or float")
     group.add_argument("--context", type=int, metavar="N", help="tokens a sequence may reach")
     group.add_argument("--max-seqs", type=int, metavar="N", help="sequences that run at a time")
     group.add_argument("--memory", type=byte_count, metavar="BYTES", help="memory to use at most: 800M, 20G")

@@ -47,6 +47,11 @@ class DType:
     def floating(self) -> bool:
         return self.name in ("f32", "f16", "bf16", "f64")
 
+    @property
+    def activation(self) -> bool:
+        """One of our own types of quantized activations, which no file holds."""
+        return self.name in ("a8", "a16")
+
     def size(self, elements: int) -> int:
         """Bytes of `elements` elements, which must fill whole blocks."""
         if elements % self.block:
@@ -71,8 +76,9 @@ DTYPES: Mapping[str, DType] = _table(
         "iq1_s": (256, 50), "iq1_m": (256, 56), "iq4_nl": (32, 18), "iq4_xs": (256, 136),
         "tq1_0": (256, 54), "tq2_0": (256, 66), "mxfp4": (32, 17), "nvfp4": (64, 36),
         "q1_0": (128, 18), "q2_0": (64, 18),
-        # Our own: an activation row quantized to int8 in groups of 32, each with an f32 scale and an f32 sum.
-        "a8": (32, 40),
+        # Our own: an activation row quantized in groups of 32, each with an f32 scale and an f32 sum; a value is one
+        # int8 code, or two of which the second counts 256ths of the first.
+        "a8": (32, 40), "a16": (32, 72),
     }
 )  # fmt: skip
 

@@ -13,7 +13,8 @@ from forge.language import jit, tl
 from forge.quant import QuantFormat, decode, format_of
 from forge.quant.packed import Packed
 
-# Quantized activations are decoded like a weight: int8 codes and an f32 scale a group of 32.
+# Quantized activations are decoded like a weight: int8 codes and an f32 scale a group of 32. The second codes of a16
+# are a tile of their own, with h in the place of q, in 256ths (`has_residual`).
 ACTIVATION = QuantFormat("a8", group=32, d_type="f32", codes=decode.codes_8, scales=decode.scale_f32)
 PLAIN = {"torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16"}
 
@@ -22,7 +23,12 @@ def form_of(operand: Any) -> QuantFormat:
     """The format that decodes an operand: a `Packed` (quantized activations too) or a floating-point tensor."""
     if not isinstance(operand, Packed):
         return format_of(DTYPES[PLAIN[str(operand.dtype)]])
-    return ACTIVATION if operand.dtype.name == ACTIVATION.name else format_of(operand.dtype)
+    return ACTIVATION if operand.dtype.activation else format_of(operand.dtype)
+
+
+def has_residual(operand: Any) -> bool:
+    """Whether an operand is activations of two codes a value."""
+    return isinstance(operand, Packed) and operand.dtype.name == "a16"
 
 
 def constants(form: QuantFormat, prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
-from forge.kernels.block_tile import constants, form_of, load_tile
+from forge.kernels.block_tile import constants, form_of, has_residual, load_tile
 from forge.language import cdiv, jit, tl
 from forge.quant import dense
 
@@ -31,6 +31,7 @@ def _cases():
     for out in ("f16", "bf16"):
         yield Case(f"to {out}", (tensor("q4_K", 3, 512),), {"out": out})
     yield Case("a8", (tensor("a8", 3, 160),), {"out": "f16"})
+    yield Case("a16", (tensor("a16", 3, 160),), {"out": "f32"})
     yield Case("one block", (tensor("q5_0", 1, 32),), {"out": "f32"})
     yield Case("wide", (tensor("q6_K", 67, 2304),), {"out": "f32"}, small=False)
 
@@ -39,7 +40,7 @@ def _cases():
 def dequantize(w, *, out="f16"):
     """y[N,K] = scale * code - minimum of w[N,K]; in fp32, rounded once to `out`.
 
-    Takes every block type and a8. Exact in f32. Source: ggml's `dequantize_row_*`.
+    Takes every block type, a8 and a16. Exact in f32. Source: ggml's `dequantize_row_*`.
     """
 
 
@@ -47,7 +48,7 @@ def dequantize(w, *, out="f16"):
 def _dequantize(
     y_ptr, q_ptr, h_ptr, s_ptr, d_ptr, start, N, K,
     ROWS: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
-    MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr,
+    MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
     first = tl.program_id(0) * ROWS
     k0 = tl.program_id(1) * BLOCK_K
@@ -55,6 +56,11 @@ def _dequantize(
         q_ptr, h_ptr, s_ptr, d_ptr, start + first, start + N, k0, K, K,
         ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
     )  # fmt: skip
+    if RESIDUAL:
+        tile += (1.0 / 256.0) * load_tile(
+            h_ptr, h_ptr, s_ptr, d_ptr, start + first, start + N, k0, K, K,
+            ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
+        )  # fmt: skip
     k = k0 + tl.arange(0, BLOCK_K)
     row = first + tl.arange(0, ROWS)
     mask = (row < N)[:, None] & (k < K)[None, :]
@@ -71,7 +77,7 @@ def dequantize_rows(site, y, w, start):
     """A launch that fills y[N,K] with rows `start` and up of w; `site` holds the configuration of `dequantize_tile`."""
     n, k = y.shape
     grid = (cdiv(n, site["ROWS"]), cdiv(k, site["BLOCK_K"]))
-    return site.launch(_dequantize, grid, y, w, start, n, k, **constants(form_of(w)))
+    return site.launch(_dequantize, grid, y, w, start, n, k, RESIDUAL=has_residual(w), **constants(form_of(w)))
 
 
 @dequantize.kernel(on="cpu")

@@ -15,7 +15,7 @@ from forge.quant.packed import Packed
 def _types(ids, table, *, out):
     expect(ids.rank == 1 and ids.dtype.name == "i32", "ids must be i32[T]")
     expect(table.rank == 2, "the table must be [V,D]")
-    expect(table.dtype.floating or (table.dtype.quantized and table.dtype.name != "a8"), "the table must hold weights")
+    expect(table.dtype.floating or (table.dtype.quantized and not table.dtype.activation), "the table holds no weights")
     expect(dtype(out).floating, f"out={out!r} is no floating type")
     return TensorType((ids.shape[0], table.shape[1]), dtype(out))
 

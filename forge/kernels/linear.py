@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
-from forge.kernels.block_tile import ACTIVATION, constants, form_of, pointers, row_stride
+from forge.kernels.block_tile import ACTIVATION, constants, form_of, has_residual, pointers, row_stride
 from forge.kernels.dequantize import BLOCK_TYPES, dequantize_rows, dequantize_tile
 from forge.kernels.linear_cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
 from forge.kernels.linear_gemv import DOTS, gemv_float, gemv_int
@@ -24,10 +24,10 @@ LIBRARY_WORKSPACE = 256 << 20
 def _types(x, w, bias, *, out):
     expect(x.rank == 2 and w.rank == 2, "x must be [T,K] and w [N,K]")
     expect(x.shape[1] == w.shape[1], "x and w differ in K, their last axis")
-    expect(x.dtype.floating or x.dtype.name == "a8", "x must be floating point or a8")
+    expect(x.dtype.floating or x.dtype.activation, "x must be floating point, a8 or a16")
     expect(w.dtype.floating or w.dtype.quantized, "w must hold weights")
-    expect(w.dtype.name != "a8", "w must hold weights, not quantized activations")
-    expect(x.dtype.name != "a8" or w.dtype.quantized, "x in a8 needs a weight of a block type", "pass x in f16")
+    expect(not w.dtype.activation, "w must hold weights, not quantized activations")
+    expect(x.dtype.floating or w.dtype.quantized, f"x in {x.dtype} needs a weight of a block type", "pass x in f16")
     if bias is not None:
         expect(bias == TensorType(w.shape[:1], dtype("f32")), "bias must be f32[N]")
     expect(dtype(out).floating, f"out={out!r} is no floating type")
@@ -54,11 +54,16 @@ def _cases():
     every = ("f32", "f16", "bf16", *BLOCK_TYPES)
     for i, w in enumerate(BLOCK_TYPES):
         yield _case(f"a8 x {w}", (1, 3, 8)[i % 3], 67, 512, "a8", w, "f32", bias=i % 2 == 1)
+    for w, t in {"q4_K": 8, "q6_K": 3, "q8_0": 1, "q5_1": 8, "q5_K": 8}.items():
+        yield _case(f"a16 x {w}", t, 67, 512, "a16", w, "f32", bias=t == 3)
     for i, w in enumerate(every):
         yield _case(f"f16 x {w}", (1, 3, 4)[i % 3], 67, 512, "f16", w, "f32", bias=i % 2 == 0)
         yield _case(f"f16 x {w} tile", (33, 17, 9)[i % 3], 67, 256, "f16", w, "f16", bias=i % 2 == 1)
     for w in ("q4_K", "q8_0"):
         yield _case(f"a8 x {w} tile", 33, 67, 256, "a8", w, "f16", bias=True)
+        yield _case(f"a16 x {w} tile", 33, 67, 256, "a16", w, "f16", bias=True)
+    yield _case("ragged tokens in a16", 70, 67, 256, "a16", "q6_K", "f16")
+    yield _case("a16 x q6_K tile to f32", 9, 70, 256, "a16", "q6_K", "f32")
     yield _case("a8 x q6_K tile to f32", 9, 70, 256, "a8", "q6_K", "f32")
     yield _case("f16 x q4_K tile to f32", 9, 70, 256, "f16", "q4_K", "f32")
     for w in ("f16", "q6_K", "q4_K"):
@@ -67,6 +72,7 @@ def _cases():
     yield _case("ragged tokens to f32", 65, 67, 256, "a8", "q5_0", "f32")
     yield _case("ragged tokens x bf16", 65, 67, 256, "f16", "bf16", "f16")
     yield _case("ragged K", 2, 67, 32 * 17, "a8", "q5_0", "f32")
+    yield _case("ragged K in a16", 2, 67, 32 * 17, "a16", "q5_1", "f32")
     yield _case("ragged K tile", 18, 5, 32 * 5, "f16", "q8_0", "f16")
     yield _case("odd K", 2, 35, 131, "f16", "f16", "f32")
     yield _case("one", 1, 1, 32, "f16", "q4_1", "f32")
@@ -78,6 +84,7 @@ def _cases():
     yield _case("tiny", 2, 67, 256, "f32", "q4_K", "f32", fills={"x": fills.scaled(1e-20)})
     yield _case("f16 library", 512, 67, 256, "f16", "q4_K", "f16", small=False)
     yield _case("a8 library", 513, 67, 256, "a8", "q6_K", "f16", small=False)
+    yield _case("a16 library", 513, 67, 256, "a16", "q6_K", "f16", small=False)
     for w in ("q4_K", "bf16", "f32"):
         yield _case(f"bf16 x {w}", 5, 67, 256, "bf16", w, "bf16", bias=True)
     yield _case("bf16 x q6_K to f32", 3, 67, 256, "bf16", "q6_K", "f32")
@@ -88,8 +95,8 @@ def _cases():
 def linear(x, w, bias=None, *, out="f16"):
     """y[T,N] = x[T,K] @ w[N,K]^T + bias[N]; summed in fp32, rounded once to `out`.
 
-    x is floating point or a8 (then w must be a block type); w is floating point or a block type. Many tokens with a
-    narrow result round the dequantized weight to fp16; few tokens, and results in f32, do not.
+    x is floating point, or a8 or a16 (then w must be a block type); w is floating point or a block type. Many tokens
+    with a narrow result round the dequantized operands to fp16; few tokens, and results in f32, do not.
     """
 
 
@@ -111,7 +118,7 @@ def _bias(bias, y):
 
 
 def _fits_int_gemv(call):
-    form = format_of(_w(call)) if _x(call).name == "a8" else None
+    form = format_of(_w(call)) if _x(call).activation else None
     return form is not None and (form.group == 32 or not form.has_min) and _tokens(call) <= INT_GEMV_TOKENS
 
 
@@ -120,11 +127,11 @@ def _fits_int_gemv(call):
     space=Space(ROWS=(4, 1, 2), BLOCK_K=(1024, 2048, 4096), STAGES=(1, 2, 3), num_warps=(1, 2, 4)),
 )
 def linear_gemv(site, y, x, w, bias, *, out):
-    """Integer products of a8 and block types; the weight is read once for all tokens."""
+    """Integer products of a8 or a16 and block types; the weight is read once for all tokens."""
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
     dot = DOTS[site.target.int_dot]
-    consts = constants(form_of(w)) | {"TOKENS": t, "BIAS": has_bias, "DOT": dot}
+    consts = constants(form_of(w)) | {"TOKENS": t, "BIAS": has_bias, "DOT": dot, "RESIDUAL": has_residual(x)}
     return site.launch(gemv_int, (cdiv(n, site["ROWS"]),), y, x, w, bias, n, w.shape[1], **consts)
 
 
@@ -162,7 +169,7 @@ def _float_gemv(site, y, x, w, bias):
 
 def _fits_library(call):
     """What fp16 operands and an fp16 product serve; f32 results and biases are left to the tiles."""
-    operands = _x(call).name in ("f16", "a8") and (_w(call).quantized or _w(call).name == "f16")
+    operands = _x(call).name in ("f16", "a8", "a16") and (_w(call).quantized or _w(call).name == "f16")
     plain = call.types[2] is None and call.attrs["out"] == "f16"
     return operands and plain and _tokens(call) >= LIBRARY_TOKENS
 
@@ -217,7 +224,7 @@ def _many(call):
 
 
 def _narrow(call):
-    x, w = (ACTIVATION if t.dtype.name == "a8" else format_of(t.dtype) for t in call.types[:2])
+    x, w = (ACTIVATION if t.dtype.activation else format_of(t.dtype) for t in call.types[:2])
     return _many(call) and _mode(x, w) != "f32"
 
 
@@ -268,6 +275,7 @@ def _tiles(site, y, x, w, bias, block_m=None):
         "MODE": mode,
         "BF16": tl.float32 if interpreted() else tl.bfloat16,
         "SPLIT_X": (mode == "bf16" and x_form.name == "f16") or (mode == "f16" and wide and not x_form.plain),
+        "X_RESIDUAL": has_residual(x),
         "SPLIT_W": mode == "f16" and wide and not w_form.plain,
     }
     consts |= constants(x_form, "X_") | constants(w_form)

@@ -6,6 +6,9 @@ With activations quantized to a8 four products are one integer instruction (`DOT
 integer sum, one scale and, where the type has a minimum, one multiple of the activation group's own sum:
 
     sum_k (scale * code[k] - minimum) * d * a[k]  =  scale * d * sum_k code[k] a[k]  -  minimum * (d * sum_k a[k])
+
+An a16 is a = q + r / 256, so that the sum is (256 * sum_k code[k] q[k] + sum_k code[k] r[k]) / 256. Its numerator is
+an exact int32: at most 2^28 in a run of 32, as no factor is beyond 128.
 """
 
 # mypy: disable-error-code="assignment, misc"
@@ -52,9 +55,9 @@ def gemv_int(
     y_ptr, xq_ptr, xh_ptr, xs_ptr, xd_ptr, q_ptr, h_ptr, s_ptr, d_ptr, bias_ptr, N, K,
     TOKENS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, BIAS: tl.constexpr,
     DOT: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr, MINIMUM: tl.constexpr,
-    CODES: tl.constexpr, SCALES: tl.constexpr,
+    CODES: tl.constexpr, SCALES: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
-    """y[TOKENS,N] from a8[TOKENS,K] and a block-typed weight [N,K]. A lane holds whole runs of 32 weights."""
+    """y[TOKENS,N] from a8[TOKENS,K] (RESIDUAL: a16) and a block-typed weight [N,K]. A lane holds runs of 32 weights."""
     WORDS: tl.constexpr = 8 // HALVES
     RUNS: tl.constexpr = BLOCK_K // 32
     PARTS: tl.constexpr = 32 // GROUP  # groups a run: where there are two, each half is one
@@ -88,17 +91,22 @@ def gemv_int(
         grown = ()
         for token in tl.static_range(TOKENS):
             x_run = token * (K // 32) + run
-            dot = tl.zeros([ROWS, RUNS, WORDS], tl.int32)
+            x_word = (x_run * 8)[:, :, None] + word[None, :, :]
+            x_mask = run_mask[:, :, None]
             part = tl.zeros([ROWS, RUNS], tl.float32)
-            for half in tl.static_range(HALVES):
-                x = tl.load(xq_ptr + (x_run * 8)[:, :, None] + half * WORDS + word[None, :, :], run_mask[:, :, None], 0)
-                dot = DOT(codes[half], x, dot)
-                if PARTS == 2:
-                    part += scales[half] * tl.sum(dot, 2).to(tl.float32)
-                    dot = tl.zeros([ROWS, RUNS, WORDS], tl.int32)
-            if PARTS == 1:
-                part = scales[0] * tl.sum(dot, 2).to(tl.float32)
-            total = sums[token] + part * tl.load(xd_ptr + x_run, run_mask, 0.0)
+            for group in tl.static_range(PARTS):
+                dot = tl.zeros([ROWS, RUNS, WORDS], tl.int32)
+                for half in tl.static_range(group, HALVES, PARTS):
+                    dot = DOT(codes[half], tl.load(xq_ptr + x_word + half * WORDS, x_mask, 0), dot)
+                if RESIDUAL:
+                    dot = dot << 8
+                    for half in tl.static_range(group, HALVES, PARTS):
+                        dot = DOT(codes[half], tl.load(xh_ptr + x_word + half * WORDS, x_mask, 0), dot)
+                part += scales[group] * tl.sum(dot, 2).to(tl.float32)
+            d = tl.load(xd_ptr + x_run, run_mask, 0.0)
+            if RESIDUAL:
+                d *= 1.0 / 256.0
+            total = sums[token] + part * d
             if MINIMUM:
                 total -= minimum * tl.load(xs_ptr + x_run, run_mask, 0.0)
             grown = grown + (total,)  # noqa: RUF005

@@ -18,12 +18,12 @@ def linear_tiled(
     y_ptr, xq_ptr, xh_ptr, xs_ptr, xd_ptr, q_ptr, h_ptr, s_ptr, d_ptr, bias_ptr, T, N, K, x_stride, w_stride,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
     BAND: tl.constexpr, BIAS: tl.constexpr, MODE: tl.constexpr, BF16: tl.constexpr, SPLIT_X: tl.constexpr,
-    SPLIT_W: tl.constexpr,
+    SPLIT_W: tl.constexpr, X_RESIDUAL: tl.constexpr,
     X_GROUP: tl.constexpr, X_HALVES: tl.constexpr, X_HIGH: tl.constexpr, X_MINIMUM: tl.constexpr,
     X_CODES: tl.constexpr, X_SCALES: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
     MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr,
 ):  # fmt: skip
-    """y[T,N] from x[T,K] (floating or a8) and a weight [N,K] of any type, summed in fp32.
+    """y[T,N] from x[T,K] (floating, a8 or a16) and a weight [N,K] of any type, summed in fp32.
 
     MODE names what the matrix units are given. "f16": both rounded to fp16; an operand whose SPLIT is set goes in two
     parts and keeps about 22 bits. "bf16": a bfloat16 weight as it is, and x in one part or, split, in two, which
@@ -44,6 +44,11 @@ def linear_tiled(
             xq_ptr, xh_ptr, xs_ptr, xd_ptr, t0, T, k0, K, x_stride,
             BLOCK_M, BLOCK_K, X_GROUP, X_HALVES, X_HIGH, X_MINIMUM, X_CODES, X_SCALES,
         )  # fmt: skip
+        if X_RESIDUAL:
+            x += (1.0 / 256.0) * load_tile(
+                xh_ptr, xh_ptr, xs_ptr, xd_ptr, t0, T, k0, K, x_stride,
+                BLOCK_M, BLOCK_K, X_GROUP, X_HALVES, X_HIGH, X_MINIMUM, X_CODES, X_SCALES,
+            )  # fmt: skip
         w = load_tile(
             q_ptr, h_ptr, s_ptr, d_ptr, n0, N, k0, K, w_stride,
             BLOCK_N, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,

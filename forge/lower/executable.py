@@ -169,10 +169,10 @@ def _bytes(array: np.ndarray | torch.Tensor) -> np.ndarray:
 
 
 def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:
-    """A tensor of `type` at `offset` of `memory`, or the planes of an a8."""
-    if type.dtype.name == "a8":
+    """A tensor of `type` at `offset` of `memory`, or the planes of quantized activations."""
+    if declared := activation_planes(type):
         planes = {}
-        for name, plane in activation_planes(type).items():
+        for name, plane in declared.items():
             planes[name] = _carve(memory, offset, plane)
             offset += stored_bytes(plane)
         return Packed(type, planes)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from forge.graph.ir import Graph, Node, Value
 from forge.graph.types import TensorType
+from forge.lower.operands import activation_planes
 
 ALIGNMENT = 256  # bytes: a multiple of what kernels assume of pointers (16) and of a cache line of any target
 
@@ -49,10 +50,8 @@ def owner(value: Value) -> Value:
 
 def stored_bytes(type: TensorType) -> int:
     """Bytes a value of `type` takes in the arena, each plane of a quantized activation aligned."""
-    if type.dtype.name == "a8":
-        numel = type.numel
-        return align(numel) + 2 * align(numel // 32 * 4)
-    return align(type.nbytes)
+    planes = activation_planes(type) or {"": type}
+    return sum(align(plane.nbytes) for plane in planes.values())
 
 
 def plan_arena(graph: Graph) -> Arena:

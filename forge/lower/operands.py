@@ -36,16 +36,21 @@ def torch_dtype(type: TensorType) -> torch.dtype:
 
 
 def activation_planes(type: TensorType) -> dict[str, TensorType]:
-    """The planes of a value of type a8[T,D]: int8 codes four a word, and an f32 scale and sum a group of 32."""
+    """The planes of quantized activations [T,D]: int8 codes four a word, and an f32 scale and sum a group of 32.
+
+    The plane h, of "a16" alone, holds the second codes. Of any other type there are none.
+    """
+    if not type.dtype.activation:
+        return {}
     *rows, width = type.concrete()
-    groups = TensorType((*rows, width // 32), DTYPES["f32"])
-    return {"q": TensorType((*rows, width // 4), DTYPES["i32"]), "d": groups, "s": groups}
+    words, groups = TensorType((*rows, width // 4), DTYPES["i32"]), TensorType((*rows, width // 32), DTYPES["f32"])
+    return {"q": words} | ({"h": words} if type.dtype.name == "a16" else {}) | {"d": groups, "s": groups}
 
 
 def empty(type: TensorType, device: Any) -> Any:
-    """Uninitialized memory for a value: a tensor, or a `Packed` for a8."""
+    """Uninitialized memory for a value: a tensor, or a `Packed` for quantized activations."""
     import torch
 
-    if type.dtype.name == "a8":
-        return Packed(type, {name: empty(plane, device) for name, plane in activation_planes(type).items()})
+    if planes := activation_planes(type):
+        return Packed(type, {name: empty(plane, device) for name, plane in planes.items()})
     return torch.empty(type.concrete(), dtype=torch_dtype(type), device=device)

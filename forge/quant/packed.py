@@ -19,8 +19,9 @@ PLANES = ("q", "h", "s", "d")
 class Packed:
     """Planes of a block-typed tensor: `q` low bits, `h` high bits, `s` group scales, `d` block scales.
 
-    Immutable; whoever consumes it checks `type` and `layout`. Activations quantized to "a8" are Packed too, with the
-    planes `q` (four int8 codes a word), `d` (f32 scale a group of 32) and `s` (f32 sum of the group's values).
+    Immutable; whoever consumes it checks `type` and `layout`. Quantized activations are Packed too: a value of "a8" is
+    d * q, of "a16" d * (q + h / 256), with the planes `q` and `h` (four int8 codes a word), `d` (f32 scale a group of
+    32) and `s` (f32 sum of the group's values).
     """
 
     type: TensorType

@@ -50,10 +50,17 @@ def dense(operand: Packed | Tensor) -> Tensor:
     if isinstance(operand, Tensor):
         return operand.to(torch.float32)
     planes: Mapping[str, Tensor] = operand.planes
-    if operand.dtype.name == "a8":
-        codes = planes["q"].contiguous().view(torch.int8).reshape(-1, 32).to(torch.float32)
+    if operand.dtype.activation:
+        codes = _int8(planes["q"])
+        if "h" in planes:
+            codes += _int8(planes["h"]) / 256
         return (codes * planes["d"].reshape(-1, 1)).reshape(operand.shape)
     return dense_as(operand, torch.float32)
+
+
+def _int8(plane: Tensor) -> Tensor:
+    """f32 [groups,32] of int8 codes four a word."""
+    return plane.contiguous().view(torch.int8).reshape(-1, 32).to(torch.float32)
 
 
 def dense_as(packed: Packed, dtype: torch.dtype) -> Tensor:

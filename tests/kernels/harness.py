@@ -42,23 +42,28 @@ def operands(op: Op, case: Case, device: str = "cpu") -> list:
 
 
 def _fill(generator, type: TensorType, fill):
-    if type.dtype.quantized and type.dtype.name != "a8":
+    if type.dtype.activation:
+        return quantized_activation(fill(generator, TensorType(type.shape, DTYPES["f32"])), type.dtype.name)
+    if type.dtype.quantized:
         return pack(type, random_blocks(type, generator))
-    if type.dtype.name == "a8":
-        return OPS["quantize_q8"].kernels and quantized_activation(
-            fill(generator, TensorType(type.shape, DTYPES["f32"]))
-        )
     return fill(generator, type)
 
 
-def quantized_activation(x: torch.Tensor) -> Packed:
-    """x[T,D] as a8, by the statement of the format: q = round(x / d), d = max|x| / 127, s = sum of d q."""
+def quantized_activation(x: torch.Tensor, name: str) -> Packed:
+    """x[T,D] as a8 or a16, by the statement of the formats: d = max|x| / 127; in a8 q = round(x / d) and s = d * sum q.
+
+    In a16 h = round(256 (x / d - q)) too, kept within an int8, and s = d * sum (q + h / 256).
+    """
     rows, width = x.shape
     groups = x.float().reshape(rows, width // 32, 32)
     d = groups.abs().amax(-1) / 127
-    codes = torch.where(d[..., None] > 0, groups / d[..., None], 0).round().clamp(-127, 127)
-    q = codes.to(torch.int8).reshape(rows, width).view(torch.int32)
-    return Packed(TensorType((rows, width), DTYPES["a8"]), {"q": q, "d": d, "s": d * codes.sum(-1)})
+    scaled = torch.where(d[..., None] > 0, groups / d[..., None], 0)
+    q = scaled.round().clamp(-127, 127)
+    h = (256 * (scaled - q)).round().clamp(-128, 127)
+    codes = {"q": q, "h": h} if name == "a16" else {"q": q}
+    planes = {n: c.to(torch.int8).reshape(rows, width).view(torch.int32) for n, c in codes.items()}
+    total = (q + h / 256 if name == "a16" else q).sum(-1)
+    return Packed(TensorType((rows, width), DTYPES[name]), planes | {"d": d, "s": d * total})
 
 
 def _apart(value):
@@ -100,8 +105,8 @@ class Guarded:
         self.device, self.guards = device, []
 
     def empty(self, type: TensorType):
-        if type.dtype.name == "a8":
-            return Packed(type, {name: self.empty(plane) for name, plane in activation_planes(type).items()})
+        if planes := activation_planes(type):
+            return Packed(type, {name: self.empty(plane) for name, plane in planes.items()})
         if self.device == "meta":
             return empty(type, "meta")
         dt = torch_dtype(type)

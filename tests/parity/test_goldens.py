@@ -36,6 +36,7 @@ WAYS = {
     "cpu-f32": ("cpu", {"dtype": "f32"}, 1e-6),
     "cpu-bf16": ("cpu", {"dtype": "bf16"}, 5e-4),
     "gpu-float": ("gpu", {"activations": "float"}, 2e-5),
+    "gpu-a16": ("gpu", {"activations": "a16"}, 2e-5),
     "gpu-a8": ("gpu", {"activations": "a8"}, None),
 }
 # Mean KL that an exact evaluation of the dequantized weights has from llama.cpp, which rounds activations to 8 bits.
@@ -61,7 +62,7 @@ def exact_of(name, index):
 
 def bound_from_llama_cpp(name, way):
     if name.endswith("f16"):
-        return {"cpu-f32": 1e-5, "cpu-bf16": 5e-4, "gpu-float": 1e-4, "gpu-a8": 1e-4}[way]
+        return {"cpu-f32": 1e-5, "cpu-bf16": 5e-4}.get(way, 1e-4)
     return 1e-3 if name.endswith("Q8_0") else 4e-3
 
 
@@ -90,7 +91,7 @@ def rounding_bound(way):
 
     With int8 activations a last bit that differs can move a code by one, so there it is the error of int8 itself.
     """
-    return {"cpu-f32": 1e-9, "cpu-bf16": 5e-4, "gpu-float": 1e-5, "gpu-a8": 1e-3}[way]
+    return {"cpu-f32": 1e-9, "cpu-bf16": 5e-4, "gpu-float": 1e-5, "gpu-a16": 1e-5, "gpu-a8": 1e-3}[way]
 
 
 @pytest.mark.parametrize(("name", "way"), ways("tiny-code-Q4_K_M"))

@@ -22,7 +22,7 @@ from forge.tune.store import Choice
 
 @pytest.mark.interpret
 @pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
-@pytest.mark.parametrize("x", ["f16", "a8"])
+@pytest.mark.parametrize("x", ["f16", "a8", "a16"])
 def test_the_library_product_in_chunks_of_the_weight(x, monkeypatch):
     """67 rows in chunks of 16: five chunks, the last of 3 rows."""
     monkeypatch.setattr(module, "LIBRARY_WORKSPACE", 16 * 256 * 2)
@@ -39,7 +39,7 @@ def test_the_library_product_in_chunks_of_the_weight(x, monkeypatch):
 def test_other_configurations_give_the_same_numbers(config):
     from kernels.harness import assert_close, build, operands, oracle
 
-    case = Case("configuration", (tensor("a8", 2, 544), tensor("q5_1", 9, 544), None), {"out": "f32"})
+    case = Case("configuration", (tensor("a16", 2, 544), tensor("q5_1", 9, 544), None), {"out": "f32"})
     values = operands(linear, case)
     call = call_of(linear, case.types, case.attrs, INTERPRETER)
     outputs, steps, _ = build(linear.kernels["linear_gemv"], call, values, "cpu", config)
@@ -99,6 +99,8 @@ def test_an_eager_call_takes_planes_as_they_are():
 @pytest.mark.parametrize(("types", "message"), [
     ((tensor("f16", 2, 64), tensor("q8_0", 5, 32), None), "differ in K"),
     ((tensor("a8", 2, 64), tensor("f16", 5, 64), None), "a8 needs a weight of a block type"),
+    ((tensor("a16", 2, 64), tensor("f16", 5, 64), None), "a16 needs a weight of a block type"),
+    ((tensor("f16", 2, 64), tensor("a16", 5, 64), None), "w must hold weights"),
     ((tensor("f16", 2, 64), tensor("f16", 5, 64), tensor("f16", 5)), "bias must be f32"),
     ((tensor("f16", 2, 64), tensor("f16", 5, 64), tensor("f32", 4)), "bias must be f32"),
     ((tensor("i32", 2, 64), tensor("f16", 5, 64), None), "x must be floating point"),

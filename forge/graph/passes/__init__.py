@@ -21,7 +21,7 @@ from forge.graph.verify import verify
 
 @dataclass(frozen=True)
 class Options:
-    """What the passes need to know. `activations` is "float" or "a8" (int8 groups of 32 before quantized weights)."""
+    """What the passes need to know. `activations`, before quantized weights, is "float", or the quantized type."""
 
     ops: Mapping[str, Op]
     activations: str = "float"

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
 
 def quantize_activations(graph: Graph, options: Options) -> Graph:
-    """linear(x, w) becomes linear(quantize_q8(x), w) where w is of a block type, if `options.activations` is "a8".
+    """linear(x, w) becomes linear(quantize_q8(x), w) where w is of a block type, to the type `options.activations`.
 
-    Linears that share x share its quantization, as equal calls are one node.
+    "a8" is one int8 code a value, "a16" two (`residual`); "float" leaves the graph as it is. Linears that share x share
+    its quantization, as equal calls are one node.
     """
-    if options.activations != "a8":
+    if options.activations == "float":
         return graph
-    linear, quantize = options.ops["linear"], options.ops["quantize_q8"]
+    linear, quantize, residual = options.ops["linear"], options.ops["quantize_q8"], options.activations == "a16"
 
     def group(node: Node) -> Group:
         def build(new: Graph, sources: tuple[Value | None, ...]) -> tuple[Value, ...]:
             x, *others = sources
-            return (new.call(linear, new.call(quantize, x), *others, **node.attrs),)
+            return (new.call(linear, new.call(quantize, x, residual=residual), *others, **node.attrs),)
 
         return Group(node.outputs, node.inputs, build)
 
