@@ -93,7 +93,6 @@ def gemv_int(
             x_run = token * (K // 32) + run
             x_word = (x_run * 8)[:, :, None] + word[None, :, :]
             x_mask = run_mask[:, :, None]
-            part = tl.zeros([ROWS, RUNS], tl.float32)
             for group in tl.static_range(PARTS):
                 dot = tl.zeros([ROWS, RUNS, WORDS], tl.int32)
                 for half in tl.static_range(group, HALVES, PARTS):
@@ -102,7 +101,11 @@ def gemv_int(
                     dot = dot << 8
                     for half in tl.static_range(group, HALVES, PARTS):
                         dot = DOT(codes[half], tl.load(xh_ptr + x_word + half * WORDS, x_mask, 0), dot)
-                part += scales[group] * tl.sum(dot, 2).to(tl.float32)
+                product = scales[group] * tl.sum(dot, 2).to(tl.float32)
+                if group == 0:
+                    part = product
+                else:
+                    part += product
             d = tl.load(xd_ptr + x_run, run_mask, 0.0)
             if RESIDUAL:
                 d *= 1.0 / 256.0
