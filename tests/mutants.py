@@ -1,13 +1,14 @@
 """Deliberate faults, each of which a test must see: `make mutants`.
 
 Every mutant replaces one piece of text in one file of a copy of the project and runs the tests that should notice. A
-mutant that no test kills, or whose text is no longer in the file, fails the run. The faults are data, in
-tests/mutants.toml.
+mutant that no test kills, or whose text is no longer in the file, fails the run; so does one whose tests fail without
+it, as they would kill anything. The faults are data, in tests/mutants.toml. Words given as arguments choose by name.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import tempfile
 import time
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LIMIT = 300  # seconds for the tests of one mutant
 
 
 @dataclass(frozen=True)
@@ -32,39 +35,58 @@ class Mutant:
     interpret: bool = False
 
 
-def killed(mutant: Mutant, copy: Path) -> str:
-    """Apply, test, take back: "killed", or how it survived."""
-    path = copy / mutant.file
+@cache
+def broken_anyway(tests: tuple[str, ...], interpret: bool, copy: Path) -> str:
+    """Why these tests can say nothing of a fault, as they do not pass without one; else ""."""
+    code, told = pytest(tests, interpret, copy)
+    return "" if code == 0 else f"without it pytest ends with {code}: {told}"
+
+
+def pytest(tests: tuple[str, ...], interpret: bool, copy: Path) -> tuple[int, str]:
+    """(exit code, the first test that failed or else the end of what pytest printed)."""
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    if interpret:
+        environment["TRITON_INTERPRET"] = "1"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", *tests]
+    try:
+        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return -1, f"not done after {LIMIT} s"
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", run.stdout, re.MULTILINE)
+    return run.returncode, failed[1] if failed else run.stdout[-300:]
+
+
+def outcome(mutant: Mutant, copy: Path) -> tuple[bool, str]:
+    """Apply, test, take back: whether it was killed, and by which test or why not."""
+    path, tests = copy / mutant.file, tuple(mutant.tests)
     before = path.read_text()
     if before.count(mutant.old) != 1:
-        return f"the text stands {before.count(mutant.old)} times in {mutant.file}"
+        return False, f"its text stands {before.count(mutant.old)} times in {mutant.file}"
+    broken = broken_anyway(tests, mutant.interpret, copy)
+    if broken:
+        return False, broken
     path.write_text(before.replace(mutant.old, mutant.new))
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    if mutant.interpret:
-        environment["TRITON_INTERPRET"] = "1"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests]
     try:
-        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+        code, told = pytest(tests, mutant.interpret, copy)
     finally:
         path.write_text(before)
-    if run.returncode == 1:
-        return "killed"
-    return "survived" if run.returncode == 0 else f"pytest ended with {run.returncode}: {run.stdout[-300:]}"
+    return code == 1, told if code == 1 else f"pytest ended with {code}: {told}"
 
 
 def main(only: list[str]) -> int:
     mutants = [Mutant(**m) for m in tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["mutant"]]
+    mutants = [m for m in mutants if not only or any(word in m.name for word in only)]
     alive = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "forge"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__"))
         for mutant in mutants:
-            if only and not any(word in mutant.name for word in only):
-                continue
             began = time.perf_counter()
-            outcome = killed(mutant, copy)
-            alive += outcome != "killed"
-            print(f"{outcome:10} {time.perf_counter() - began:5.1f} s  {mutant.name}", flush=True)
+            killed, told = outcome(mutant, copy)
+            alive += not killed
+            seconds = time.perf_counter() - began
+            how = f"killed by {told}" if killed else f"ALIVE: {told}"
+            print(f"{seconds:5.1f} s  {mutant.name} ({mutant.file})\n         {how}", flush=True)
     print(f"{alive} of {len(mutants)} mutants alive")
     return 1 if alive else 0
 
