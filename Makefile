@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: demo test lint types unit interpret mutants clean
+.PHONY: demo test lint types unit interpret mutants goldens clean
 
 demo: .venv/installed
 	$(BIN)/forge run < /dev/null
@@ -30,6 +30,10 @@ interpret: .venv/installed
 # Twenty-odd deliberate faults, each of which a test must see. Slow; not part of `test`.
 mutants: .venv/installed tests/models/tiny-code-Q8_0.gguf
 	$(BIN)/python tests/mutants.py
+
+# The written-down graphs and plans, after a change that is meant.
+goldens: .venv/installed
+	PYTHONPATH=tests $(BIN)/python tests/architectures/test_golden_texts.py
 
 tests/models/tiny-code-Q8_0.gguf: tests/models/derive.py tests/models/tiny-code-f16.gguf | .venv/installed
 	$(BIN)/python tests/models/derive.py

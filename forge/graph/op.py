@@ -45,7 +45,7 @@ class Case:
     """Operands to try an op on. `fills` maps an operand's name to `(generator, type) -> tensor`; the others are normal.
 
     `make(generator)` gives all operands at once where they depend on each other. `strided` operands get a row stride
-    longer than the row. `small` cases are also run where execution is slow (interpreter, emulator).
+    longer than the row. `small` cases are cheap enough for execution that is far slower than a device's.
     """
 
     name: str

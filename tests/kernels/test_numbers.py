@@ -15,11 +15,10 @@ from forge.target import TARGETS, detect_gpu
 GPU = torch.cuda.is_available()
 
 
-def parameters(target, small=False):
+def parameters(target):
     return [
         pytest.param(op, case, kernel, id=f"{kernel.id}-{case.name}".replace(" ", "_"))
         for op, case, kernel, _ in serving(target)
-        if case.small or not small
     ]
 
 
@@ -32,7 +31,7 @@ def test_on_the_cpu(op, case, kernel):
 
 @pytest.mark.interpret
 @pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
-@pytest.mark.parametrize(("op", "case", "kernel"), parameters(INTERPRETER, small=True))
+@pytest.mark.parametrize(("op", "case", "kernel"), parameters(INTERPRETER))
 def test_interpreted(op, case, kernel):
     check(op, case, kernel, INTERPRETER, "cpu")
 

@@ -82,8 +82,10 @@ def test_agrees_with_llama_cpp(name, way):
         # int8 activations: nearer to the exact evaluation than llama.cpp's, which are int8 too, stand
         bound = WAYS[way][2] or EXACT.get(name.removeprefix("tiny-code-"), 2e-5)
         assert result.from_evaluate < bound
-        assert not result.greedy_differs
-        assert way == "gpu-a8" or not result.exact_differs
+        # a8 moves a logit by some 0.05, so a close call may tip: that is why it is not the default
+        if way != "gpu-a8":
+            assert not result.greedy_differs
+            assert not result.exact_differs
 
 
 def rounding_bound(way):

@@ -1,0 +1,65 @@
+"""Graphs and plans as text, compared with what was written down: a change of either is seen in a review.
+
+Write them anew with `make goldens`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from architectures.tiny import RandomWeights, tensors_of
+
+from forge.compiled import CompiledModel
+from forge.graph.text import parse_graph, print_graph
+from forge.kernels import load as load_ops
+from forge.language import interpreted
+from forge.models import architecture, load
+from forge.target import TARGETS
+
+pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
+FOLDER = Path(__file__).parent / "goldens"
+TARGETS_SHOWN = {"cpu": ("bf16", "float"), "gfx1100": ("f16", "a16"), "gfx942": ("f16", "a16")}
+
+
+def model(name: str, target: str) -> CompiledModel:
+    keys = architecture(name).tiny
+    tensors = tensors_of(name, keys)
+    config = architecture(name).config({f"{name}.{k}": v for k, v in keys.items()}, tensors)
+    act, activations = TARGETS_SHOWN[target]
+    # A device like those it stands for, whatever is at hand.
+    here = replace(TARGETS[target], compute_units=64)
+    limits = {"context": 64, "max_tokens": 32, "max_seqs": 4, "max_logits": 4, "page_size": 16, "memory": 1 << 30}
+    return CompiledModel(config, RandomWeights(tensors), here, act=act, activations=activations, **limits)
+
+
+def texts(name: str, target: str) -> Iterator[tuple[str, str]]:
+    """(file name, text) of the goldens of an architecture on a target."""
+    made = model(name, target)
+    if target == "cpu":
+        yield f"{name}.built.txt", print_graph(made.built())
+    yield f"{name}.{target}.graph.txt", print_graph(made.graph)
+    decode, prefill = ({"T": t, "S": 1, "R": 1} for t in (1, 32))
+    yield f"{name}.{target}.plan.txt", made.plan.describe(decode) + "\n" + made.plan.describe(prefill)
+
+
+@pytest.mark.parametrize("target", TARGETS_SHOWN)
+@pytest.mark.parametrize("name", load())
+def test_the_texts_are_as_written_down(name, target):
+    for file, text in texts(name, target):
+        assert text == (FOLDER / file).read_text(), "if this is meant: make goldens"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.graph.txt")), ids=lambda p: p.name)
+def test_the_written_graph_parses_back(path):
+    assert print_graph(parse_graph(path.read_text(), load_ops())) == path.read_text()
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, target in itertools.product(load(), TARGETS_SHOWN):
+        for file, text in texts(name, target):
+            (FOLDER / file).write_text(text)
