@@ -140,7 +140,7 @@ def _below(pattern: Pattern) -> list[Pattern]:
     return out
 
 
-@dataclass
+@dataclass(eq=False)
 class Match:
     """What a rule found: nodes for its op patterns, values for its placeholders, attributes for the fused call."""
 
@@ -180,7 +180,7 @@ def fuse(graph: Graph, rule: Rule) -> Graph:
     outputs = {v.node for v in graph.roots}
     results = {id(p) for p in rule.results}
     groups: list[Group] = []
-    taken: set[Node] = set()
+    taken: dict[Node, Match] = {}
     for node in graph.nodes:
         found = match(rule, node) if node.op is rule.root.op else None
         if found is None:
@@ -188,9 +188,9 @@ def fuse(graph: Graph, rule: Rule) -> Graph:
         inside = set(found.nodes.values())
         hidden = [n for key, n in found.nodes.items() if key not in results]
         seen_outside = any(n in outputs or any(u not in inside for u in users[n]) for n in hidden)
-        if inside & taken or seen_outside or _cyclic(inside, found):
+        if inside & taken.keys() or seen_outside or _cyclic(inside, found, taken):
             continue
-        taken |= inside
+        taken |= dict.fromkeys(inside, found)
         groups.append(_fused(rule, found))
     return rebuild(graph, groups) if groups else graph
 
@@ -205,16 +205,25 @@ def _fused(rule: Rule, found: Match) -> Group:
     return Group(covers, tuple(found.values.get(n) for n in rule.op.operands), build)
 
 
-def _cyclic(inside: set[Node], found: Match) -> bool:
-    """Whether an operand of the fused call depends on a node that the call replaces."""
-    lowest = min(n.number for n in inside)
+def _cyclic(inside: set[Node], found: Match, taken: Mapping[Node, Match]) -> bool:
+    """Whether an operand of the fused call depends on a node that the call replaces.
+
+    `taken` are the nodes of matches already accepted: each depends on all that its fused call will depend on.
+    """
+    floor = min(n.number for n in inside)
+    for other in reversed(list(dict.fromkeys(taken.values()))):
+        numbers = [n.number for n in other.nodes.values()]
+        if max(numbers) < floor:
+            break  # it, and those before it, lie wholly before every node that could lead back
+        floor = min(floor, *numbers)
     stack = [v.node for v in found.values.values() if v is not None]
     seen: set[Node] = set()
     while stack:
         node = stack.pop()
         if node in inside:
             return True
-        if node not in seen and node.number > lowest:
+        if node not in seen and node.number >= floor:
             seen.add(node)
-            stack.extend(v.node for v in node.inputs if v is not None)
+            sources = taken[node].values.values() if node in taken else node.inputs
+            stack.extend(v.node for v in sources if v is not None)
     return False

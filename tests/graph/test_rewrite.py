@@ -94,6 +94,17 @@ def test_fusion_leaves_alone_an_operand_made_of_its_own_result():
         assert run(fused) == run(g)
 
 
+def test_two_matches_that_would_need_each_other_are_not_both_fused():
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+    first, second = plus(a, b), plus(b, a)
+    g.output("y", plus(first, scale(second, by=2)))
+    g.output("z", plus(second, scale(first, by=2)))
+    fused = verify(fuse(g, rule_of(sum_plus)))
+    assert names(fused).count("sum_plus") == 1
+    assert run(fused) == run(g)
+
+
 def test_fusion_computes_nothing_twice():
     """A value inside a pattern that someone else reads would be made again beside the fused call."""
 
