@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -47,12 +48,10 @@ def test_each_caller_gets_its_own_outputs() -> None:
 def test_a_defect_ends_the_service_and_every_caller_hears_of_it() -> None:
     runner = FakeRunner()
     service = Service(Engine(runner, FakeTokenizer()))
-    all_there = threading.Barrier(3)
+    all_there = threading.Barrier(2)
 
     def burst(batch: object) -> None:
-        if all_there.n_waiting == 2:
-            all_there.wait(5)
-            raise ZeroDivisionError("a defect")
+        raise ZeroDivisionError("a defect")
 
     runner.before_run = burst
     endless = SamplingParams(temperature=0, max_tokens=100, seed=0, ignore_eos=True)
@@ -87,3 +86,33 @@ def test_closing_wakes_those_who_wait() -> None:
     assert isinstance(waiting, ForgeError) and "closed" in str(waiting) and closed is None
     with pytest.raises(RequestError, match="closed"):
         service.complete([([1], GREEDY)])
+
+
+def test_an_interrupt_waits_for_the_step_and_loses_only_its_request() -> None:
+    """Ctrl-C in the middle of a step reaches the caller after it; the service goes on."""
+    runner = FakeRunner()
+    service = Service(Engine(runner, FakeTokenizer()))
+    steps = []
+
+    def press(batch: object) -> None:
+        steps.append("began")
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+            steps.append("went on")
+
+    runner.before_run = press
+    with pytest.raises(KeyboardInterrupt):
+        service.complete([([1, 2], GREEDY)])
+    assert steps == ["began", "began", "began", "went on"]
+    runner.before_run = lambda batch: None
+    assert service.complete([([1, 2], GREEDY)])[0].outputs[0].token_ids == expected([1, 2], GREEDY).ids
+    service.close()
+
+
+def test_a_lone_caller_computes_in_its_own_thread() -> None:
+    runner, seen = FakeRunner(), set()
+    runner.before_run = lambda batch: seen.add(threading.current_thread())
+    service = Service(Engine(runner, FakeTokenizer()))
+    service.complete([([1], GREEDY)])
+    assert seen == {threading.current_thread()}
+    service.close()
