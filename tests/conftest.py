@@ -1,4 +1,4 @@
-"""Test set-up: the tests folder is importable, so that areas can share their harness."""
+"""Test set-up: the tests folder is importable, so that areas share their harness; and no test is skipped unnoticed."""
 
 from __future__ import annotations
 
@@ -6,3 +6,35 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A test may be skipped for one of these reasons and no other: a missing package, for one, fails the run.
+REASONS = (
+    "no GPU",
+    "needs a GPU",
+    "needs a GPU that torch sees",
+    "needs TRITON_INTERPRET=1",
+    "this is the interpreted run",
+)
+_unexpected: list[str] = []
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason not in REASONS:
+            _unexpected.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_collectreport(report):
+    if report.skipped:
+        _unexpected.append(f"{report.nodeid}: {report.longrepr}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if _unexpected and exitstatus == 0:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in _unexpected:
+        terminalreporter.line(f"SKIPPED FOR NO GOOD REASON {line}", red=True)
