@@ -70,6 +70,15 @@ def test_a_seed_repeats_whatever_runs_beside_it(llm):
     assert text(together[0]) != alone
 
 
+def test_samples_of_one_prompt_share_its_pages_and_part(llm):
+    """The prompt ends within a page, so each sample after the first gets a copy of that page."""
+    sampled = {"temperature": 0.8, "seed": 5, "max_tokens": 24}
+    three = llm.generate(STACK, forge.SamplingParams(n=3, **sampled))[0].outputs
+    assert three[0].text == text(llm.generate(STACK, forge.SamplingParams(**sampled))[0])
+    assert len({c.text for c in three}) == 3
+    assert llm.engine.pool.used == 0
+
+
 def test_streaming_gives_the_whole_in_pieces(llm):
     whole = text(llm.generate(PROMPTS[0], GREEDY)[0])
     assert "".join(text(o) for o in llm.stream(PROMPTS[0], GREEDY)) == whole
