@@ -19,14 +19,19 @@ B, H, K, E = 16, 4, 2, 32
 SCALE = E**-0.5
 
 TIERS = [
-    pytest.param("cpu", marks=[pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="the interpreted run")]),
+    pytest.param(
+        "cpu", marks=[pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
+    ),
     pytest.param(
         "interpreter",
         marks=[pytest.mark.interpret, pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")],
     ),
     pytest.param(
         "cuda",
-        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available() or interpreted(), reason="no GPU")],
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available() or interpreted(), reason="needs a GPU"),
+        ],
     ),
 ]
 
@@ -172,7 +177,7 @@ def test_scores_of_any_size_give_no_nan(run):
 
 
 @pytest.mark.interpret
-@pytest.mark.skipif(not interpreted(), reason="needs the interpreter")
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
 @pytest.mark.parametrize("window", [0, 300])
 def test_the_number_of_splits_changes_nothing(window):
     """The same decode step on a small and on a large device, which splits the keys further."""
@@ -187,7 +192,7 @@ def test_the_number_of_splits_changes_nothing(window):
 
 
 @pytest.mark.interpret
-@pytest.mark.skipif(not interpreted(), reason="needs the interpreter")
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
 def test_more_splits_than_are_combined_at_once():
     """35 parts of a sequence, where a pass over the parts takes 32 at this head width; the largest score is last."""
     q, k, v = normal(1, 1, 256, seed=80), normal(2200, 1, 256, seed=81), normal(2200, 1, 256, seed=82)

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 import forge
 from forge.runtime.engine import Engine
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 
 @pytest.mark.parametrize("sequences", [1, 4])
