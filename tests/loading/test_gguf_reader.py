@@ -192,7 +192,7 @@ def test_a_header_as_large_as_the_largest_tokenizers_is_quick(tmp_path):
     draft = tiny_llama().set("tokenizer.ggml.tokens", ARRAY, tokens).set("tokenizer.ggml.merges", ARRAY, merges)
     path = tmp_path / "large.gguf"
     path.write_bytes(draft.write())
-    started = time.perf_counter()
+    started = time.process_time()
     model = GGUFFile.open(path)
-    assert time.perf_counter() - started < 1.0  # 0.2 s measured
+    assert time.process_time() - started < 1.0  # 0.2 s measured
     assert model.metadata["tokenizer.ggml.merges"][-1] == "Ġtok279999 en279999"

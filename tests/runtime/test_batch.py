@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -61,22 +59,3 @@ def test_arrays_over_random_steps() -> None:
             if request.num_output == request.max_tokens or rng.random() < 0.05:
                 scheduler.finish(request, "stop")
     assert scheduler.preemptions > 10
-
-
-@pytest.mark.parametrize(("seqs", "limit"), [(1, 50e-6), (64, 1e-3)])
-def test_steady_decode_is_cheap(seqs: int, limit: float) -> None:
-    """The quickest of many steps, schedule and build, as others share the machine."""
-    scheduler = Scheduler(PagePool(64 * 64, 16), max_tokens=1024, max_seqs=64, context_length=1024)
-    builder = _builder(scheduler)
-    for i in range(seqs):
-        scheduler.add(Request(str(i), range(14), SamplingParams(max_tokens=500, seed=0)))
-    best = 1.0
-    for _ in range(300):
-        start = time.perf_counter()
-        slices = scheduler.schedule()
-        builder.build(slices, [])
-        best = min(best, time.perf_counter() - start)
-        scheduler.commit(slices)
-        for piece in slices:
-            piece.request.tokens.append(1)
-    assert best < limit, f"{best * 1e6:.0f} us"

@@ -150,10 +150,10 @@ DOUBLE = "{% set ns = namespace(s='x' * 64) %}{% for i in range(60) %}{% set ns.
     ],
 )
 def test_a_template_that_escapes_runs_on_or_fails_is_an_error(template):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(TokenizerError, match="the chat template failed"):
         render(template)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert HI == [{"role": "user", "content": " hi "}]
 
 
