@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+# CI tries the same examples each time; at a desk new ones are drawn.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 # A test may be skipped for one of these reasons and no other: a missing package, for one, fails the run.
 REASONS = ("needs a GPU", "needs TRITON_INTERPRET=1", "this is the interpreted run")

@@ -35,9 +35,12 @@ def tokenizer(request):
 @settings(max_examples=120, deadline=None)
 @given(text=TEXT)
 @example(text="<|bos|>")
+@example(text="\u2581")
 def test_round_trip(tokenizer, text):
+    """SentencePiece writes a space as U+2581, so it cannot tell one that was typed from a space."""
     ids = tokenizer.encode(text, parse_special=False)
-    assert tokenizer.decode(ids) == text
+    sentencepiece = tokenizer.vocabulary.model == "llama"
+    assert tokenizer.decode(ids) == (text.replace("\u2581", " ") if sentencepiece else text)
     assert all(0 <= i < tokenizer.vocab_size for i in ids)
 
 
