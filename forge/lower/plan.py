@@ -56,18 +56,20 @@ class Plan:
         return plan_arena(self.graph)
 
     @cached_property
+    def _ahead(self) -> list[tuple[Node, Selection]]:
+        """Every selection at every size of the ladder: the costly part of planning, so made once."""
+        return [chosen for sizes in self.ladder for chosen in self.selections(sizes)]
+
+    @cached_property
     def scratch(self) -> int:
         """Bytes of scratch that the hungriest call wants at any of the sizes looked at; calls share it."""
-        return max(
-            (workspace_offsets(s.workspace)[1] for sizes in self.ladder for _, s in self.selections(sizes)), default=0
-        )
+        return max((workspace_offsets(s.workspace)[1] for _, s in self._ahead), default=0)
 
     @cached_property
     def weights(self) -> dict[Node, Storage]:
         chosen: dict[Node, list[Selection]] = {}
-        for sizes in self.ladder:
-            for node, selection in self.selections(sizes):
-                chosen.setdefault(node, []).append(selection)
+        for node, selection in self._ahead:
+            chosen.setdefault(node, []).append(selection)
         return plan_weights(self.graph, chosen)
 
     @property
