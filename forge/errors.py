@@ -74,6 +74,15 @@ class CompileError(ForgeError):
     """A kernel did not compile for its target, or its code breaks a limit (LDS, spills)."""
 
 
+class EmulationError(ForgeError):
+    """Emulated code did what no device may be relied on to do. `kind` is the trap's name; `where` has the program
+    counter, the instruction and the source line."""
+
+    def __init__(self, kind: str, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.kind = kind
+        super().__init__(f"{kind}: {what}", where=where, remedy=remedy)
+
+
 class NumericsError(ForgeError):
     """NaN or infinity where a number must stand (logits, for one)."""
 
