@@ -1,0 +1,114 @@
+"""The state of waves that run in lockstep: registers, masks, and the memories they see.
+
+All waves of a `Waves` share one program counter; each has a row of its own in every register. A vector register is
+uint32[n, lanes], a scalar one uint32[n, 1], so that NumPy's broadcasting is the hardware's. Masks (EXEC, VCC, a pair
+of scalar registers) are uint64[n, 1] with one bit a lane.
+
+Which registers were ever written is kept for all waves together, as the bits of an integer: bit r is the scalar
+register of encoding r, bit SCC is the condition code, bit VECTOR + r is vector register r (accumulation registers
+follow the 256 ordinary ones).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from forge.amdgcn.lds import Lds
+from forge.amdgcn.memory import Memory, Scratch
+
+VECTOR = 128  # the first vector register among the bits of `defined`
+SCC = 640  # and the condition code
+ACC = 256  # accumulation registers among the vector registers
+VCC, EXEC = 106, 126
+POISON = 0x7FC0DEAD  # a NaN as a float and a far address as an integer: what unwritten lanes hold
+
+
+@dataclass
+class Waves:
+    """`n` waves of `lanes` lanes. `ids` number them over the launch; `group` says which row of `lds` is theirs."""
+
+    ids: np.ndarray  # int[n]
+    group: np.ndarray  # int[n]
+    lanes: int
+    vgpr: np.ndarray  # uint32[registers, n, lanes]
+    sgpr: np.ndarray  # uint32[128, n, 1]
+    scc: np.ndarray  # uint32[n, 1]
+    memory: Memory
+    lds: Lds
+    scratch: Scratch
+    pc: int = 0
+    defined: int = 0
+    pending: list[tuple[str, int]] = field(default_factory=list)  # (counter, registers) of loads not waited for
+    active: np.ndarray = field(init=False)  # bool[n, lanes]: EXEC as a mask
+    all_active: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exec_changed()
+
+    @property
+    def n(self) -> int:
+        return len(self.ids)
+
+    def mask(self, index: int) -> np.ndarray:
+        """The lane mask in scalar register `index` (and the next, where a wave has 64 lanes): uint64[n, 1]."""
+        low = self.sgpr[index].astype(np.uint64)
+        if self.lanes == 32:
+            return low
+        return low | self.sgpr[index + 1].astype(np.uint64) << np.uint64(32)
+
+    def write_mask(self, index: int, bits: np.ndarray) -> None:
+        self.sgpr[index] = bits.astype(np.uint32)
+        if self.lanes == 64:
+            self.sgpr[index + 1] = (bits >> np.uint64(32)).astype(np.uint32)
+        if index == EXEC:
+            self.exec_changed()
+
+    def exec_changed(self) -> None:
+        """Recompute what follows from EXEC."""
+        self.active = unpack(self.mask(EXEC), self.lanes)
+        self.all_active = bool(self.active.all())
+
+    def write_vector(self, index: int, value: np.ndarray) -> None:
+        """Write a vector register in the active lanes."""
+        if self.all_active:
+            self.vgpr[index] = value
+        else:
+            np.copyto(self.vgpr[index], value, where=self.active)
+
+    def select(self, rows: np.ndarray) -> Waves:
+        """A copy with only the waves that `rows` (bool[n]) marks."""
+        return Waves(
+            self.ids[rows], self.group[rows], self.lanes, self.vgpr[:, rows], self.sgpr[:, rows], self.scc[rows],
+            self.memory, self.lds, self.scratch, self.pc, self.defined, list(self.pending),
+        )  # fmt: skip
+
+    def joined(self, other: Waves) -> Waves:
+        """These waves and `other`, which stand at the same program counter. Loads of either are outstanding."""
+        pending = self.pending + [p for p in other.pending if p not in self.pending]
+        return Waves(
+            np.concatenate([self.ids, other.ids]), np.concatenate([self.group, other.group]), self.lanes,
+            np.concatenate([self.vgpr, other.vgpr], 1), np.concatenate([self.sgpr, other.sgpr], 1),
+            np.concatenate([self.scc, other.scc]), self.memory, self.lds, self.scratch, self.pc,
+            self.defined & other.defined, pending,
+        )  # fmt: skip
+
+
+def unpack(mask: np.ndarray, lanes: int) -> np.ndarray:
+    """bool[n, lanes] of a mask uint64[n, 1]."""
+    octets = np.ascontiguousarray(mask).view(np.uint8)
+    return np.unpackbits(octets, axis=1, bitorder="little")[:, :lanes].view(np.bool_)
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """A mask uint64[n, 1] of bool[n, lanes]."""
+    octets = np.zeros((bits.shape[0], 8), np.uint8)
+    octets[:, : bits.shape[1] // 8] = np.packbits(bits, axis=1, bitorder="little")
+    return octets.view(np.uint64)
+
+
+@lru_cache
+def lane_ids(lanes: int) -> np.ndarray:
+    return np.arange(lanes, dtype=np.uint32)[None]
