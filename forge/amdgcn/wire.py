@@ -15,6 +15,7 @@ from forge.errors import FileFormatError
 T = TypeVar("T", int, str, list[Any], dict[str, Any])
 
 MAX_DEPTH = 8  # of nested msgpack values; the compiler's notes need 5
+_KINDS: dict[type, str] = {int: "number", str: "string", list: "list", dict: "map"}
 
 
 def malformed(what: str, offset: int) -> NoReturn:
@@ -42,7 +43,7 @@ def span(data: bytes, offset: int, size: int, what: str) -> bytes:
 def typed(value: object, kind: type[T], what: str, at: int) -> T:
     """`value` if it is of that kind and no negative number."""
     if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
-        malformed(f"{what} is {value!r:.60}, not a {'map' if kind is dict else kind.__name__}", at)
+        malformed(f"{what} is {value!r:.60}, not a {_KINDS[kind]}", at)
     return value
 
 
