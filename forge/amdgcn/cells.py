@@ -1,0 +1,153 @@
+"""Bytes gathered and scattered by lane: what global memory, LDS and scratch have in common.
+
+Positions are int64[n, lanes], in bytes from the start; values are uint32[dwords, n, lanes], a narrower one
+zero-extended. Lanes are taken in order, wave after wave: of two stores to one byte the later lane's stays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forge.amdgcn.atomics import Atomic, update
+from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, UNINITIALIZED, Fault
+
+Mask = np.ndarray | None  # bool[n, lanes] of the active lanes; None: all are
+FILLED = {1: 1, 2: 0x0101, 4: 0x01010101}  # the flags of that many written bytes
+
+
+class Cells:
+    """Views of one run of bytes (a multiple of 8 of them, at an address that 8 divides)."""
+
+    def __init__(self, octets: np.ndarray) -> None:
+        self.octets, self.halves, self.words = octets, octets.view(np.uint16), octets.view(np.uint32)
+
+    def gather(self, position: np.ndarray, size: int) -> np.ndarray:
+        if size < 4:
+            flat, shift = (self.octets, 0) if size == 1 else (self.halves, 1)
+            return flat.take(position >> shift, mode="clip").astype(np.uint32)[None]
+        index = position >> 2
+        out = np.empty((size // 4, *position.shape), np.uint32)
+        for word in range(size // 4):
+            self.words[word:].take(index, out=out[word], mode="clip")
+        return out
+
+    def scatter(self, position: np.ndarray, size: int, data: np.ndarray) -> None:
+        """`data` is uint32[dwords] of position's shape; stores narrower than a dword take its low bits."""
+        if size < 4:
+            flat, shift = (self.octets, 0) if size == 1 else (self.halves, 1)
+            flat[position >> shift] = data[0]  # assignment keeps the low bits, as a narrow store does
+            return
+        index = position >> 2
+        for word in range(size // 4):
+            self.words[index + word if word else index] = data[word]
+
+    def atomic(
+        self, position: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
+    ) -> np.ndarray | None:
+        """Apply `atomic` lane after lane; the old values (0 in inactive lanes) if they are wanted."""
+        pick = slice(None) if active is None else active
+        values = [np.ascontiguousarray(np.moveaxis(o[:, pick].reshape(len(o), -1), 0, 1)) for o in operands]
+        index = position[pick].ravel() >> (2 if atomic.size == 4 else 3)
+        flat = self.octets.view(atomic.dtype)
+        old = update(flat, index, atomic, [v.view(atomic.dtype)[:, 0] for v in values], returned)
+        if old is None:
+            return None
+        out = np.zeros((atomic.size // 4, *position.shape), np.uint32)
+        out[:, pick] = old.view(np.uint32).reshape(-1, atomic.size // 4).T.reshape(out[:, pick].shape)
+        return out
+
+
+def settle(address: np.ndarray, active: np.ndarray) -> np.ndarray | None:
+    """`address` with the inactive lanes' replaced by that of the first active lane; None where none is active."""
+    lane = int(active.argmax())
+    if not active.item(lane):
+        return None
+    return np.where(active, address, address.item(lane))
+
+
+def first(bad: np.ndarray) -> tuple[int, int]:
+    """Row and lane of the first true element."""
+    row, lane = divmod(int(bad.argmax()), bad.shape[1])
+    return row, lane
+
+
+def alignment(size: int) -> int:
+    return min(size & -size, 4)
+
+
+class Written(Cells):
+    """Cells that start unwritten: a read of a byte that nobody wrote is a fault. `name` says whose they are."""
+
+    def __init__(self, size: int, name: str) -> None:
+        words = np.full(-(-size // 8) * 2, 0xDEADBEEF, np.uint32)  # visible, should the check ever be passed by
+        super().__init__(words.view(np.uint8))
+        self.flags = Cells(np.zeros_like(self.octets))
+        self.name = name
+
+    def check(self, position: np.ndarray, size: int) -> None:
+        flags = self.flags.gather(position, size)
+        full = FILLED[min(size, 4)]
+        if int(flags.min()) != full:
+            row, lane = first((flags != full).any(0))
+            stored = int(np.ascontiguousarray(flags[:, row, lane]).view(np.uint8).sum())
+            what = f"load of {size} bytes of {self.name}, of which {size - stored} were never stored"
+            raise Fault(UNINITIALIZED, what, wave=row, lane=lane)
+
+
+class Window:
+    """The part of `Written` cells that each row (wave) sees: addresses 0 .. size, from `base` (int64[n, 1]) on.
+
+    `offset` is what an instruction adds to every address. Rows of faults are those of the address array.
+    """
+
+    def __init__(self, cells: Written, base: np.ndarray, size: int, offset: int) -> None:
+        self.cells, self.base, self.size, self.offset = cells, base, size, offset
+
+    def positions(self, address: np.ndarray, active: Mask, size: int, align: int) -> np.ndarray | None:
+        """Byte positions in the cells of all lanes (an inactive one has the first active lane's), checked."""
+        if active is not None:
+            settled = settle(address, active)
+            if settled is None:
+                return None
+            address = settled
+        if int(address.max()) + self.offset + size > self.size or int(address.min()) + self.offset < 0:
+            where = address.astype(np.int64) + self.offset
+            row, lane = first((where < 0) | (where + size > self.size))
+            what = f"{size} bytes at {where[row, lane]:#x} of the {self.size} bytes of {self.cells.name}"
+            raise Fault(OUT_OF_BOUNDS, what, wave=row, lane=lane)
+        position = self.base + address
+        if int(np.bitwise_or.reduce(position, None)) & (align - 1):
+            row, lane = first((position & (align - 1)) != 0)
+            at = int(address[row, lane]) + self.offset
+            what = f"{size} bytes at {at:#x} of {self.cells.name}, which {align} does not divide"
+            raise Fault(MISALIGNED, what, wave=row, lane=lane)
+        return position
+
+    def load(self, address: np.ndarray, active: Mask, size: int) -> np.ndarray:
+        position = self.positions(address, active, size, alignment(size))
+        if position is None:
+            return np.zeros((max(1, size // 4), *address.shape), np.uint32)
+        self.cells.check(position, size)
+        out = self.cells.gather(position, size)
+        return out if active is None else out * active
+
+    def store(self, address: np.ndarray, active: Mask, size: int, data: np.ndarray) -> None:
+        position = self.positions(address, active, size, alignment(size))
+        if position is None:
+            return
+        if active is not None:
+            position, data = position[active], data[:, active]
+        self.cells.scatter(position, size, data)
+        self.cells.flags.scatter(position, size, np.broadcast_to(FLAGS[min(size, 4)], data.shape))
+
+    def atomic(
+        self, address: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
+    ) -> np.ndarray | None:
+        position = self.positions(address, active, atomic.size, atomic.size)
+        if position is None:
+            return np.zeros((atomic.size // 4, *address.shape), np.uint32) if returned else None
+        self.cells.check(position, atomic.size)
+        return self.cells.atomic(position, active, atomic, operands, returned)
+
+
+FLAGS = {size: np.uint32(flags) for size, flags in FILLED.items()}

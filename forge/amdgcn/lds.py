@@ -1,0 +1,130 @@
+"""Local data share: one row of bytes a workgroup, and what may go wrong with it.
+
+A byte that no lane of the workgroup wrote cannot be read; an address beyond the workgroup's allocation is a fault, not
+a wrap-around. With `check_races`, two waves that touch one dword between two barriers, one of them to write, are a
+fault too; atomics do not race with each other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forge.amdgcn.atomics import Atomic
+from forge.amdgcn.cells import Mask, Window, Written, first
+from forge.amdgcn.trap import RACE, Fault
+
+NOBODY, MANY = -1, -2
+READ, WRITE, UPDATE = "read", "write", "update"
+RIVALS = {READ: (WRITE, UPDATE), WRITE: (READ, WRITE, UPDATE), UPDATE: (READ, WRITE)}
+
+
+class Lds:
+    """LDS of `groups` workgroups, `size` bytes each."""
+
+    def __init__(self, groups: int, size: int, *, check_races: bool = False) -> None:
+        self.groups, self.size = groups, size
+        self.stride = -(-size // 16) * 16
+        self.cells = Written(groups * self.stride, "LDS")
+        self.races = Races(groups, self.stride // 4) if check_races else None
+
+    def at(self, group: np.ndarray, wave: np.ndarray, offset: int = 0) -> Window:
+        """What waves of the workgroups `group` (int[n]), numbered `wave`, see, `offset` bytes up."""
+        base = (group * self.stride + offset)[:, None]
+        if self.races is not None:
+            return Watched(self.cells, base, self.size, offset, self.races, wave)
+        return Window(self.cells, base, self.size, offset)
+
+    def barrier(self, groups: np.ndarray) -> None:
+        """All waves of `groups` (indices) passed a barrier: what they touched before races with nothing after."""
+        if self.races is not None:
+            self.races.forget(groups)
+
+
+class Races:
+    """Which wave read, wrote or updated each dword since its workgroup's last barrier: an id, NOBODY or MANY."""
+
+    def __init__(self, groups: int, words: int) -> None:
+        self.words = words
+        self.touched = {what: np.full(groups * words, NOBODY, np.int64) for what in (READ, WRITE, UPDATE)}
+
+    def forget(self, groups: np.ndarray) -> None:
+        for touched in self.touched.values():
+            touched.reshape(-1, self.words)[groups] = NOBODY
+
+    def touch(self, position: np.ndarray, active: Mask, size: int, what: str, wave: np.ndarray) -> None:
+        """`what` was done to `size` bytes at `position` (int64[n, lanes]) by the waves `wave` (int[n])."""
+        who = np.broadcast_to(wave[:, None], position.shape)
+        for word in range(max(1, size // 4)):
+            index = (position >> 2) + word
+            for rival in RIVALS[what]:
+                other = self.touched[rival][index]
+                self._report((other != NOBODY) & (other != who), index, active, what, rival, other)
+            pick = slice(None) if active is None else active
+            mine, here, ids = self.touched[what], index[pick], who[pick]
+            before = mine[here]
+            mine[here] = ids
+            shared = (mine[here] != ids) | ((before != NOBODY) & (before != ids))
+            if what == WRITE:
+                clash = np.zeros(position.shape, np.bool_)
+                clash[pick] = shared
+                self._report(clash, index, active, what, what, self.touched[what][index])
+            mine[here[shared]] = MANY
+
+    def _report(
+        self, bad: np.ndarray, index: np.ndarray, active: Mask, what: str, rival: str, other: np.ndarray
+    ) -> None:
+        bad = bad if active is None else bad & active
+        if bad.any():
+            row, lane = first(bad)
+            who = "several waves" if other[row, lane] == MANY else f"wave {other[row, lane]}"
+            at = int(index[row, lane]) % self.words * 4
+            told = f"{what} of the dword at {at:#x} of LDS after a {rival} by {who} with no barrier between"
+            raise Fault(RACE, told, wave=row, lane=lane)
+
+
+class Watched(Window):
+    """A window whose every access is told to `races`."""
+
+    def __init__(
+        self, cells: Written, base: np.ndarray, size: int, offset: int, races: Races, wave: np.ndarray
+    ) -> None:
+        super().__init__(cells, base, size, offset)
+        self.races, self.wave = races, wave
+
+    def _touch(self, address: np.ndarray, active: Mask, size: int, what: str, align: int) -> None:
+        position = self.positions(address, active, size, align)
+        if position is not None:
+            self.races.touch(position, active, size, what, self.wave)
+
+    def load(self, address: np.ndarray, active: Mask, size: int) -> np.ndarray:
+        out = super().load(address, active, size)
+        self._touch(address, active, size, READ, 1)
+        return out
+
+    def store(self, address: np.ndarray, active: Mask, size: int, data: np.ndarray) -> None:
+        super().store(address, active, size, data)
+        self._touch(address, active, size, WRITE, 1)
+
+    def atomic(
+        self, address: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
+    ) -> np.ndarray | None:
+        out = super().atomic(address, active, atomic, operands, returned)
+        self._touch(address, active, atomic.size, UPDATE, 1)
+        return out
+
+
+def conflicts(address: np.ndarray, active: np.ndarray, size: int, banks: int = 32) -> int:
+    """Cycles beyond the least that one LDS access of `size` bytes by each active lane takes. A model, not a timing:
+    lanes go in order, as many at a time as fill one row of the banks (at most 32 lanes where there are 32 banks, 64 on
+    gfx950's 64); each bank serves one dword a cycle, and lanes that name the same dword share it. `address` is
+    [n, lanes] in bytes.
+    """
+    words = max(1, size // 4)
+    together = max(1, banks // words)
+    rows, lanes = address.shape
+    phases = -(-lanes // together)
+    word = (address.astype(np.int64) >> 2)[..., None] + np.arange(words)
+    phase = (np.arange(rows)[:, None] * phases + np.arange(lanes) // together)[..., None]
+    key = np.unique(np.broadcast_to(phase, word.shape)[active].ravel() << 32 | word[active].ravel())
+    count = np.bincount((key >> 32) * banks + (key & 0xFFFFFFFF) % banks, minlength=rows * phases * banks)
+    return int(np.maximum(count.reshape(-1, banks).max(1) - 1, 0).sum())
