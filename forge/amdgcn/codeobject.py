@@ -230,7 +230,8 @@ class _Object:
             required_workgroup=tuple(typed(n, int, ".reqd_workgroup_size", at) for n in required) or None,
             rodata=tuple(self.segments),
         )
-        if (self.code.address + entry) % 256 or entry < 0 or not kernel.preloaded_entry < entry + kernel.size <= len(self.text):
+        end = entry + kernel.size
+        if (self.code.address + entry) % 256 or entry < 0 or not kernel.preloaded_entry < end <= len(self.text):
             malformed(f"{name}'s {kernel.size} bytes of code at {entry} do not fit the {len(self.text)}", at)
         return kernel
 
