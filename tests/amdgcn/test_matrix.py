@@ -1,6 +1,6 @@
 """MFMA and WMMA, element by element: every instruction of every architecture against a float64 product.
 
-The layouts are stated here once more, the other way round: which element a lane's item is. Number formats are torch's.
+Layouts and number formats are stated once more in `matrix_elements`, apart from the code.
 """
 
 from __future__ import annotations
@@ -10,28 +10,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
+from amdgcn.matrix_elements import ROUND, WAVES, Places, decode, encode, lay_a, lay_c, read_d, round_to
 
 from forge.amdgcn.matrix import UNSUPPORTED, MatrixOp, execute, matrix_op
 from forge.amdgcn.matrix.ops import BITS, names
 from forge.amdgcn.trap import Fault
 
 cpu = pytest.mark.cpu
-WAVES = 3
 ARCHS = {"gfx90a": 64, "gfx942": 64, "gfx950": 64, "gfx1100": 32, "gfx1151": 32, "gfx1201": 32}
 ALL = [(arch, name, lanes) for arch, lanes in ARCHS.items() for name in names(arch)]
 ALL += [("gfx1100", name, 64) for name in names("gfx1100", lanes=64)]
 each_op = pytest.mark.parametrize(("arch", "name", "lanes"), ALL, ids=[f"{a}-{n}-{w}" for a, n, w in ALL])
-TORCH = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "xf32": torch.float32,
-         "f64": torch.float64, "fp8": torch.float8_e4m3fn, "bf8": torch.float8_e5m2,
-         "fp8fnuz": torch.float8_e4m3fnuz, "bf8fnuz": torch.float8_e5m2fnuz}
-WORD = {8: (torch.uint8, np.uint8), 16: (torch.int16, np.uint16), 32: (torch.int32, np.uint32),
-        64: (torch.int64, np.uint64)}
-# digits of the significand, exponent of the smallest normal, largest finite
-ROUND = {"f32": (24, -126, float(np.finfo(np.float32).max)), "f16": (11, -14, 65504.0),
-         "bf16": (8, -126, float(torch.finfo(torch.bfloat16).max)), "xf32": (11, -126, np.inf)}
-
-
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     with np.errstate(all="ignore"):
@@ -42,100 +31,6 @@ def op_of(arch: str, name: str, lanes: int) -> MatrixOp:
     op = matrix_op(arch, name, lanes=lanes)
     assert op is not None
     return op
-
-
-def family(op: MatrixOp) -> str:
-    return "cdna" if "mfma" in op.name else "rdna3" if op.copies > 1 else "rdna4"
-
-
-# ---- the layouts, as (block, row or column, k) and (block, row, column) of [item, lane] ----
-
-Places = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def input_at(op: MatrixOp) -> Places:
-    lane = np.arange(op.lanes)[None]
-    if family(op) == "rdna3":  # all of a row in one lane, the same in every 16 lanes
-        return 0 * lane, lane % 16, np.arange(16)[:, None] + 0 * lane
-    a_lane = op.m * op.k * op.blocks // op.lanes
-    return lane // op.m % op.blocks, lane % op.m, np.arange(a_lane)[:, None] + a_lane * (lane // (op.m * op.blocks))
-
-
-def output_at(op: MatrixOp) -> Places:
-    lane, item = np.arange(op.lanes)[None], np.arange(op.m * op.n * op.blocks // op.lanes)[:, None]
-    if family(op) == "rdna3":
-        return 0 * item, op.lanes // 16 * item + lane // 16, lane % 16
-    if family(op) == "rdna4":
-        return 0 * item, item + 8 * (lane // 16), lane % 16
-    if op.d_type == "f64":
-        return (0 * item, 4 * item + lane // 16, lane % 16) if op.m == 16 else (lane // 4 % 4, lane // 16, lane % 4)
-    return {4: (lane // 4, item, lane % 4),
-            16: (item // 4, 4 * (lane // 16) + item % 4, lane % 16),
-            32: (item // 16, 8 * (item // 4 % 4) + 4 * (lane // 32) + item % 4, lane % 32)}[op.m]
-
-
-def pack(bits: np.ndarray, width: int) -> np.ndarray:
-    """[items, waves, lanes] elements into dwords, from the low bits up."""
-    if width == 64:
-        return np.stack([bits & 0xFFFFFFFF, bits >> 32], 1).astype(np.uint32).reshape(-1, *bits.shape[1:])
-    parts = 32 // width
-    return sum(bits[p::parts].astype(np.uint32) << np.uint32(width * p) for p in range(parts))
-
-
-def unpack(words: np.ndarray, width: int) -> np.ndarray:
-    if width == 64:
-        return words[0::2].astype(np.uint64) | words[1::2].astype(np.uint64) << np.uint64(32)
-    parts = [words >> np.uint32(p) & np.uint32((1 << width) - 1) for p in range(0, 32, width)]
-    return np.stack(parts, 1).reshape(-1, *words.shape[1:])
-
-
-def lay_a(op: MatrixOp, bits: np.ndarray, kind: str) -> np.ndarray:
-    """bits[waves, blocks, m, k] into A's registers; B's when given transposed."""
-    block, row, k = input_at(op)
-    return pack(bits[:, block, row, k].transpose(1, 0, 2), BITS[kind])
-
-
-def lay_c(op: MatrixOp, bits: np.ndarray, *, half: int = 0) -> np.ndarray:
-    items = bits[(slice(None), *output_at(op))].transpose(1, 0, 2)
-    if "half" in op.modifiers:
-        other = np.uint32(0xBEEF << (0 if half else 16))
-        return items.astype(np.uint32) << np.uint32(16 * half) | other
-    return pack(items, BITS[op.d_type])
-
-
-def read_d(op: MatrixOp, words: np.ndarray, *, half: int = 0) -> np.ndarray:
-    if "half" in op.modifiers:
-        assert (words >> np.uint32(0 if half else 16) & 0xFFFF == 0xBEEF).all()
-        items = words >> np.uint32(16 * half) & np.uint32(0xFFFF)
-    else:
-        items = unpack(words, BITS[op.d_type])
-    assert words.dtype == np.uint32
-    assert words.shape == (op.c_regs, WAVES, op.lanes)
-    d = np.zeros((WAVES, op.blocks, op.m, op.n), np.uint64)
-    d[(slice(None), *output_at(op))] = items.transpose(1, 0, 2)
-    return d
-
-
-# ---- numbers ----
-
-def encode(values: np.ndarray, kind: str) -> np.ndarray:
-    integer, unsigned = WORD[BITS[kind]]
-    return torch.from_numpy(values).to(TORCH[kind]).view(integer).numpy().view(unsigned)
-
-
-def decode(bits: np.ndarray, kind: str) -> np.ndarray:
-    integer, unsigned = WORD[BITS[kind]]
-    signed = bits.astype(unsigned).view(f"i{BITS[kind] // 8}" if BITS[kind] > 8 else "u1")
-    values = torch.from_numpy(signed).view(integer).view(TORCH[kind]).double().numpy()
-    return round_to(values, "xf32") if kind == "xf32" else values
-
-
-def round_to(x: np.ndarray, kind: str) -> np.ndarray:
-    """To nearest even, once, on the grid of the type's own spacing."""
-    digits, smallest, largest = ROUND[kind]
-    quantum = np.ldexp(1.0, np.maximum(np.frexp(np.where(np.isfinite(x), x, 1))[1] - 1, smallest) - digits + 1)
-    rounded = np.where(np.isfinite(x), np.rint(x / quantum) * quantum, x)
-    return np.where(np.abs(rounded) > largest, np.copysign(np.inf, x), rounded)
 
 
 def flush(x: np.ndarray, kind: str) -> np.ndarray:
@@ -267,8 +162,8 @@ def test_one_hot_lands_on_its_row_and_column(arch: str, name: str, lanes: int) -
 @cpu
 @pytest.mark.parametrize(("arch", "name"), [
     ("gfx942", "v_mfma_f32_16x16x16_f16"), ("gfx90a", "v_mfma_f32_32x32x8bf16_1k"),
-    ("gfx942", "v_mfma_f32_16x16x4_f32"), ("gfx950", "v_mfma_f32_32x32x16_f16"), ("gfx1100", "v_wmma_f32_16x16x16_bf16"),
-    ("gfx1201", "v_wmma_f32_16x16x16_f16")])
+    ("gfx942", "v_mfma_f32_16x16x4_f32"), ("gfx950", "v_mfma_f32_32x32x16_f16"),
+    ("gfx1100", "v_wmma_f32_16x16x16_bf16"), ("gfx1201", "v_wmma_f32_16x16x16_f16")])
 def test_swapped_operands_are_seen(arch: str, name: str) -> None:
     """A and B are laid out alike, so that swapping them transposes D: no error, and not the same numbers."""
     op = op_of(arch, name, ARCHS[arch])
@@ -338,6 +233,29 @@ def test_wmma_negates_halves_and_c(arch: str, name: str) -> None:
         c = np.abs(c) if neg_hi & 4 else c
         c = -c if neg & 4 else c
         same(decode(run(op, *bits, neg=neg, neg_hi=neg_hi), op.d_type), expected(op, a, b, c))
+
+
+@cpu
+@pytest.mark.parametrize(("arch", "name", "fnuz"), [
+    ("gfx942", "v_mfma_f32_16x16x32_fp8_bf8", True), ("gfx950", "v_mfma_f32_16x16x32_fp8_bf8", False),
+    ("gfx1201", "v_wmma_f32_16x16x16_fp8_bf8", False)])
+def test_gfx942_alone_has_fnuz(arch: str, name: str, fnuz: bool) -> None:
+    """0x38 is 1 in OCP's e4m3 and 1/2 in FNUZ's, 0x3C the same in e5m2; 0x80 is -0, and NaN."""
+    op = op_of(arch, name, ARCHS[arch])
+    a, b = np.full((WAVES, 1, op.m, op.k), 0x38), np.full((WAVES, 1, op.k, op.n), 0x3C)
+    a[:, :, 3] = 0x80
+    want = np.full((WAVES, 1, op.m, op.n), op.k / 4 if fnuz else op.k)
+    want[:, :, 3] = np.nan if fnuz else 0
+    same(decode(run(op, a, b, np.zeros(want.shape, np.uint32)), "f32"), want)
+
+
+@cpu
+def test_xf32_rounds_ties_to_even() -> None:
+    op = op_of("gfx942", "v_mfma_f32_16x16x8_xf32", 64)
+    a, b, c = np.zeros((WAVES, 1, 16, 8)), np.zeros((WAVES, 1, 8, 16)), np.zeros((WAVES, 1, 16, 16))
+    a[:, :, :4, 0], b[:, :, 0], c[:] = (1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-11 + 2.0**-23, np.inf), 1, 0
+    got = decode(run(op, *(encode(x, "f32") for x in (a, b, c))), "f32")
+    same(got[0, 0, :4, 0], np.array([1, 1 + 2.0**-9, 1 + 2.0**-10, np.inf]))
 
 
 @cpu
@@ -418,7 +336,9 @@ def test_every_matrix_opcode_is_modelled_or_listed() -> None:
 
 @pytest.mark.compile
 @each_op
-def test_the_assembler_knows_the_name_and_register_counts(arch: str, name: str, lanes: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_assembler_knows_the_name_and_register_counts(
+    arch: str, name: str, lanes: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     from triton.backends.amd.compiler import assemble_amdgcn
 
     if lanes == 64 and not arch.startswith("gfx9"):
