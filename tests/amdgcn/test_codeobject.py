@@ -9,7 +9,6 @@ import time
 from functools import cache
 
 import pytest
-from kernels.harness import build, operands, serving
 
 from forge.amdgcn.codeobject import KernelCode, kernels
 from forge.amdgcn.descriptor import Descriptor, family, read_descriptor
@@ -20,6 +19,7 @@ from forge.kernels.launch import Launch
 from forge.language import interpreted
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import AMD_VERIFIED, TARGETS
+from forge.verify import build, operands, serving
 
 compiled_tier = [pytest.mark.compile, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 

@@ -7,13 +7,14 @@ from functools import partial
 
 import pytest
 import torch
-from kernels.harness import INTERPRETER, OPS, assert_close, build
+from kernels.harness import INTERPRETER, OPS
 
 from forge.language import interpreted
 from forge.lower import eager
 from forge.lower.operands import type_of
 from forge.lower.select import call_of
 from forge.target import TARGETS
+from forge.verify import build, compare
 
 B, H, K, E = 16, 4, 2, 32
 SCALE = E**-0.5
@@ -75,8 +76,8 @@ def test_paged_and_flash_and_oracle_agree(run, n, c, attrs):
     table = ints(5, 0, 3, 2)[None]
     pages = run("paged_attention", q, paged(k, v, [5, 0, 3, 2], 6), table, ints(0), ints(n), ints(c), **attrs)
     oracle = OPS["flash_attention"].reference(q[None], k[None], v[None], causal=True, **attrs)[0]
-    assert_close(flash, oracle, "flash")
-    assert_close(pages, oracle, "paged")
+    compare(flash, oracle, "flash")
+    compare(pages, oracle, "paged")
 
 
 @pytest.mark.parametrize("chunks", [(41,), (16, 16, 9), (17, 1, 1, 22), (40, 1)], ids=str)
@@ -95,7 +96,7 @@ def test_prefill_in_chunks_is_prefill_in_one_go(run, chunks):
     oracle = OPS["flash_attention"].reference(
         q[None], k[None], v[None], causal=True, scale=SCALE, window=0, softcap=0.0
     )[0]
-    assert_close(torch.cat(outs), oracle, "chunks")
+    compare(torch.cat(outs), oracle, "chunks")
 
 
 def test_where_pages_lie_changes_nothing(run):
@@ -124,7 +125,7 @@ def test_a_sequence_does_not_see_the_others(run):
     together = run("paged_attention", torch.cat(parts), kv, table, starts, lens, contexts, scale=SCALE)
     for i, (n, c) in enumerate(lengths):
         alone = run("paged_attention", parts[i], kvs[i], ints(*tables[i])[None], ints(0), ints(n), ints(c), scale=SCALE)
-        assert_close(together[starts[i] : starts[i] + n], alone.float(), f"sequence {i}")
+        compare(together[starts[i] : starts[i] + n], alone.float(), f"sequence {i}")
 
 
 @pytest.mark.parametrize("window", [0, 5, 16])
@@ -172,7 +173,7 @@ def test_scores_of_any_size_give_no_nan(run):
     q = torch.zeros(2, H, E).half()
     q[0, :, 1], q[1, :, 0] = 283.0, 283.0  # 283 * 200 * SCALE is 1e4
     y = run("flash_attention", q[None], k[None], v[None], causal=False, scale=SCALE)[0]
-    assert_close(y[0], v.float().mean(0).repeat_interleave(H // K, 0), "equal scores")
+    compare(y[0], v.float().mean(0).repeat_interleave(H // K, 0), "equal scores")
     assert torch.equal(y[1], v[17].repeat_interleave(H // K, 0))
 
 
@@ -188,7 +189,7 @@ def test_the_number_of_splits_changes_nothing(window):
     for units in (1, 100):
         target = replace(INTERPRETER, compute_units=units)
         y = call("interpreter", "paged_attention", *operands, target=target, scale=SCALE, window=window)
-        assert_close(y, oracle, f"{units} compute units")
+        compare(y, oracle, f"{units} compute units")
 
 
 @pytest.mark.interpret
@@ -207,4 +208,4 @@ def test_more_splits_than_are_combined_at_once():
     (y,), steps, _ = build(op.kernels["paged_split"], invocation, operands, "cpu", config)
     for step in steps:
         step()
-    assert_close(y, op.reference(*operands, **attrs), "35 parts")
+    compare(y, op.reference(*operands, **attrs), "35 parts")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from kernels.harness import build, operands, serving
 
 from forge.kernels.launch import Launch
 from forge.language import interpreted
@@ -11,6 +10,7 @@ from forge.lower.offline import compile_launch
 from forge.lower.operands import type_of
 from forge.lower.select import call_of
 from forge.target import AMD_VERIFIED, TARGETS
+from forge.verify import build, operands, serving
 
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 

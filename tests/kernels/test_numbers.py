@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernels.harness import INTERPRETER, check, serving
+from kernels.harness import INTERPRETER
 
 from forge.language import interpreted
 from forge.target import TARGETS, detect_gpu
+from forge.verify import check, serving
 
 GPU = torch.cuda.is_available()
 

@@ -162,11 +162,10 @@ def test_heads_split_and_merge_as_views():
 
 def test_a_step_reads_positions_when_it_runs():
     """A step is built once and replayed with other contents."""
-    from kernels.harness import build
-
     from forge.lower.operands import type_of
     from forge.lower.select import call_of
     from forge.target import TARGETS
+    from forge.verify import build
 
     x, op = normal(2, 2, 64), OPS["rope"]
     for pairs, size in itertools.product(("norm", "neox"), (1, 2)):

@@ -1,0 +1,80 @@
+"""A kernel on a case: built as the runtime builds it, executed in one way or another, compared with the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from forge.graph.op import Call, Case, Kernel, Op
+from forge.kernels import load
+from forge.kernels.launch import Step
+from forge.lower.operands import type_of
+from forge.lower.select import Selection, call_of
+from forge.target import DeviceTarget
+from forge.tune.store import TuningStore
+from forge.verify.compare import compare
+from forge.verify.memory import Guarded
+from forge.verify.operands import apart, operands, oracle
+
+STORE = TuningStore()
+
+Execute = Callable[[Step], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The largest relative error of a kernel's results on a case, and what executing each step gave."""
+
+    error: float
+    steps: tuple[Any, ...]
+
+
+def serving(target: DeviceTarget) -> Iterator[tuple[Op, Case, Kernel, Call]]:
+    """(op, case, kernel, call) for each kernel that serves a case on `target`, by the case's declared types."""
+    for op in load().values():
+        for case in op.cases:
+            call = call_of(op, case.types, case.attrs, target)
+            for kernel in op.kernels.values():
+                if kernel.serves(call):
+                    yield op, case, kernel, call
+
+
+def build(
+    kernel: Kernel, call: Call, values: Sequence[Any], device: str, config: Mapping[str, Any] | None = None
+) -> tuple[tuple[Any, ...], list[Step], Guarded]:
+    """(outputs, steps, the memory of results and scratch) of a kernel at its stored configuration, or at `config`."""
+    choice = STORE.get(kernel, call)
+    selection = Selection(call, kernel, replace(choice, config=config) if config else choice)
+    op = call.op
+    written = values[op.operands.index(op.writes)] if op.writes else None
+    fresh = call.results[1:] if op.writes else call.results
+    memory = Guarded(device)
+    outputs = tuple(memory.empty(t) for t in fresh)
+    work = tuple(memory.empty(t) for t in selection.workspace)
+    steps = selection.build(outputs, tuple(values), work)
+    return (outputs if written is None else (written, *outputs)), steps, memory
+
+
+def check(
+    op: Op, case: Case, kernel: Kernel, target: DeviceTarget, device: str, execute: Execute = lambda step: step()
+) -> Outcome:
+    """Run a kernel on a case and compare every result with the oracle. Raises NumericsError where they differ."""
+    values = operands(op, case)
+    reference = oracle(op, [v.clone() if isinstance(v, torch.Tensor) else v for v in values], case.attrs)
+    placed = [None if v is None else v.to(device) for v in values]
+    if case.strided:  # a copy to a device packs rows, so they are set apart there once more
+        placed = [apart(v) for v in placed]
+    call = call_of(op, tuple(type_of(v) for v in placed), case.attrs, target)
+    outputs, steps, memory = build(kernel, call, placed, device)
+    done = tuple(execute(step) for step in steps)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    memory.check(f"{kernel.id} on {case.name}")
+    error = max(
+        compare(got, ref, f"{kernel.id} on {case.name}, result {i}")
+        for i, (got, ref) in enumerate(zip(outputs, reference, strict=True))
+    )
+    return Outcome(error, done)

@@ -1,0 +1,54 @@
+"""Relative error against an oracle, within the bounds of the result's type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from forge.errors import NumericsError
+from forge.lower.operands import type_of
+from forge.quant import dense
+from forge.quant.packed import Packed
+
+# Bounds on |got - ref| / max(|ref|, rms(ref)) by the result's type: the maximum and the root mean square.
+BOUNDS = {"f32": (2e-5, 2e-6), "f16": (4e-3, 6e-4), "bf16": (3e-2, 5e-3)}
+
+
+def compare(got: Any, ref: torch.Tensor, label: str) -> float:
+    """The largest relative error of `got`. Raises NumericsError beyond BOUNDS, or where NaN or infinity differ.
+
+    Integers must be equal. `got` may be Packed: its dense values are compared, as f32.
+    """
+    result = got
+    if isinstance(got, Packed):
+        got, bounds = dense(got), BOUNDS["f32"]
+    else:
+        bounds = BOUNDS.get(type_of(got).dtype.name)
+    got, ref = got.cpu(), ref.cpu()
+    _require(got.shape == ref.shape, f"{label}: shape {tuple(got.shape)}, the oracle has {tuple(ref.shape)}")
+    if bounds is None:
+        _require(torch.equal(got.long(), ref.long()), f"{label}: integers differ")
+        return 0.0
+    got, ref = got.double(), ref.to(result.dtype if isinstance(result, torch.Tensor) else torch.float32).double()
+    _require(torch.equal(got.isnan(), ref.isnan()), f"{label}: NaN in other places than the oracle's")
+    infinite = ref.isinf()
+    _require(torch.equal(got.isinf(), infinite), f"{label}: infinity in other places than the oracle's")
+    _require(torch.equal(got[infinite], ref[infinite]), f"{label}: infinities of another sign")
+    finite = ref.isfinite()
+    got, ref = got[finite], ref[finite]
+    if not ref.numel():
+        return 0.0
+    rms = ref.square().mean().sqrt()
+    error = (got - ref).abs() / torch.maximum(ref.abs(), rms).clamp_min(1e-300)
+    largest, mean = error.max().item(), error.square().mean().sqrt().item()
+    _require(
+        largest <= bounds[0] and mean <= bounds[1],
+        f"{label}: relative error max {largest:.2e} (bound {bounds[0]:.0e}), rms {mean:.2e} (bound {bounds[1]:.0e})",
+    )
+    return largest
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise NumericsError(what)

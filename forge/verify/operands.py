@@ -1,0 +1,70 @@
+"""Seeded operands of an op's cases, and what the op's reference makes of them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from forge.graph.op import Case, Op
+from forge.graph.types import DTYPES, TensorType
+from forge.kernels import fills
+from forge.quant import dense, pack, random_blocks
+from forge.quant.packed import Packed
+
+
+def operands(op: Op, case: Case, device: str = "cpu") -> list[Any]:
+    """Operands of a case, the same ones each time; block-typed and quantized ones come as Packed planes."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{op.name} {case.name}".encode()))
+    if case.make is not None:
+        values = list(case.make(generator))
+    else:
+        values = [
+            None if t is None else _fill(generator, t, case.fills.get(n, fills.normal))
+            for n, t in zip(op.operands, case.types, strict=True)
+        ]
+    if case.strided:
+        values = [apart(v) for v in values]
+    return [None if v is None else v.to(device) for v in values]
+
+
+def oracle(op: Op, values: Sequence[Any], attrs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    """The results of the op's reference on dense operands."""
+    out = op.reference(*(dense(v) if isinstance(v, Packed) else v for v in values), **attrs)
+    return out if isinstance(out, tuple) else (out,)
+
+
+def apart(value: Any) -> Any:
+    """The same values with rows further apart than they are wide."""
+    if not isinstance(value, torch.Tensor) or value.dim() != 2:
+        return value
+    wide = torch.full((value.shape[0], value.shape[1] + 64), 77, dtype=value.dtype, device=value.device)
+    wide[:, : value.shape[1]] = value
+    return wide[:, : value.shape[1]]
+
+
+def quantized_activation(x: torch.Tensor, name: str) -> Packed:
+    """x[T,D] as a8 or a16, by the statement of the formats: d = max|x| / 127; in a8 q = round(x / d) and s = d * sum q.
+
+    In a16 h = round(256 (x / d - q)) too, kept within an int8, and s = d * sum (q + h / 256).
+    """
+    rows, width = x.shape
+    groups = x.float().reshape(rows, width // 32, 32)
+    d = groups.abs().amax(-1) / 127
+    scaled = torch.where(d[..., None] > 0, groups / d[..., None], 0)
+    q = scaled.round().clamp(-127, 127)
+    h = (256 * (scaled - q)).round().clamp(-128, 127)
+    codes = {"q": q, "h": h} if name == "a16" else {"q": q}
+    planes = {n: c.to(torch.int8).reshape(rows, width).view(torch.int32) for n, c in codes.items()}
+    total = (q + h / 256 if name == "a16" else q).sum(-1)
+    return Packed(TensorType((rows, width), DTYPES[name]), planes | {"d": d, "s": d * total})
+
+
+def _fill(generator: torch.Generator, type: TensorType, fill: fills.Fill) -> Any:
+    if type.dtype.activation:
+        return quantized_activation(fill(generator, TensorType(type.shape, DTYPES["f32"])), type.dtype.name)
+    if type.dtype.quantized:
+        return pack(type, random_blocks(type, generator))
+    return fill(generator, type)
