@@ -1,0 +1,44 @@
+"""AMD's pseudocode of arithmetic instructions, translated once into NumPy functions over the lanes of many waves.
+
+`meaning("rdna3", "v_add_f32")` gives inputs, outputs and a function. The text comes from tinygrad's tables; `parse`
+reads it, `emit` writes Python, and `integers`, `floats` and `division` hold what the text gets wrong or leaves open.
+Numbers are IEEE 754's to nearest even, denormals kept, exceptions masked; NaN payloads are not promised.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from forge.amdgcn.pseudocode import division, floats, integers  # fills BY_HAND
+from forge.amdgcn.pseudocode.by_hand import BY_HAND
+from forge.amdgcn.pseudocode.corrections import ALIASES, MACHINE, corrected
+from forge.amdgcn.pseudocode.meaning import Meaning, Output
+from forge.amdgcn.pseudocode.translate import FAMILIES, texts, translate
+from forge.errors import UnsupportedError
+
+__all__ = ["FAMILIES", "Meaning", "Output", "division", "floats", "integers", "meaning"]
+
+
+@cache
+def meaning(family: str, name: str, *, ocp: bool | None = None) -> Meaning | None:
+    """What `name` computes, or None if it is no arithmetic that this package gives.
+
+    `name` is the mnemonic in lower case, without _e32 or _e64. `ocp` says which 8-bit floats: OCP's, as on gfx950 and
+    gfx12 (rdna4's default), or those of gfx942 (cdna's default).
+    """
+    if MACHINE.fullmatch(name):
+        return None
+    home, known = ALIASES.get((family, name), (family, name))
+    packaged = texts(home)
+    single = known.replace("v_dual_", "v_")
+    if known not in packaged or (family, known) == (home, known) and single in packaged:
+        known = single
+    if known not in packaged:
+        return None
+    if known in BY_HAND:
+        return BY_HAND[known]
+    try:
+        wide = family != "cdna" if ocp is None else ocp
+        return translate(home, known, corrected(home, known, packaged[known]), ocp=wide)
+    except UnsupportedError:
+        return None

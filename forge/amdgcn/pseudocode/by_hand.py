@@ -1,0 +1,42 @@
+"""Instructions written by hand: where the packaged pseudocode is wrong, silent about the hardware, or far too slow.
+
+Each function's parameters are its inputs; its docstring says why it is here. Names are those of all families.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from forge.amdgcn.pseudocode.functions import Array
+from forge.amdgcn.pseudocode.meaning import Meaning, Output
+
+Run = Callable[..., tuple[Array, ...]]
+BY_HAND: dict[str, Meaning] = {}  # filled while the modules of this package are imported, then only read
+
+F16, F32, F64 = (Output("D0", bits, float=True) for bits in (16, 32, 64))
+D16, D32, D64 = (Output("D0", bits) for bits in (16, 32, 64))
+LANES, SCC = Output("VCC", 1, per_lane_bit=True), Output("SCC", 1)
+
+
+def by_hand(*names: str, outputs: tuple[Output, ...], wide: str = "") -> Callable[[Run], Run]:
+    """Registers a function under its mnemonics; `wide` lists its 64-bit inputs."""
+
+    def register(run: Run) -> Run:
+        inputs = tuple(inspect.signature(run).parameters)
+        masks = {"VCC", "EXEC", *wide.split()}
+        widths = tuple(64 if name in masks else 32 for name in inputs)
+        for name in names:
+            assert name not in BY_HAND, name
+            BY_HAND[name] = Meaning(name, inputs, outputs, run, f"{run.__module__}.{run.__qualname__}", widths)
+        return run
+
+    return register
+
+
+
+
+def field(value: Any) -> int:
+    """A field of the encoding, which comes as uint32[1, 1], as a number."""
+    return int(value.item())

@@ -1,0 +1,156 @@
+"""Floating-point instructions by hand: the text is silent on denormals, wrong at the edges, or far too slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from forge.amdgcn.pseudocode import functions
+from forge.amdgcn.pseudocode.by_hand import D16, D32, F16, F32, F64, Run, by_hand
+from forge.amdgcn.pseudocode.conversions import to_f16_towards_zero
+from forge.amdgcn.pseudocode.functions import Array, flush
+from forge.amdgcn.pseudocode.meaning import Output
+
+_FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
+_RESULTS = {16: F16, 32: F32, 64: F64}
+
+
+def _float(x: Array, bits: int) -> Array:
+    if bits == 16:
+        return x.astype(np.uint16).view(np.float16)
+    return x.view(_FLOATS[bits])
+
+
+def _raw(x: Array) -> Array:
+    bits = functions.raw(x)
+    return bits.astype(np.uint32) if x.dtype == np.float16 else bits
+
+
+def _one_operand(stem: str, bits: int, of: Callable[[Array], Array], *more: str, result: Output | None = None) -> None:
+    def run(S0: Array) -> tuple[Array, ...]:
+        return (_raw(of(_float(S0, bits))),)
+
+    names = [f"{unit}_{stem}_f{bits}" for unit in ("v", *more)]
+    by_hand(*names, outputs=(result or _RESULTS[bits],), wide="S0" if bits == 64 else "")(run)
+
+
+def _two_operands(stem: str, bits: int, of: Callable[[Array, Array], Array]) -> None:
+    def run(S0: Array, S1: Array) -> tuple[Array, ...]:
+        return (_raw(of(_float(S0, bits), _float(S1, bits))),)
+
+    by_hand(
+        *(f"{unit}_{stem}_f{bits}" for unit in ("v", "s")),
+        outputs=(_RESULTS[bits],),
+        wide="S0 S1" if bits == 64 else "",
+    )(run)
+
+
+def fract(x: Array) -> Array:
+    """x - floor(x), below 1: LLVM selects it for min(x - floor(x), the number before 1), the text rounds up to 1."""
+    return np.minimum(x - np.floor(x), np.nextafter(x.dtype.type(1), x.dtype.type(0)))
+
+
+def mantissa(x: Array) -> Array:
+    """In [1/2, 1), of denormals too (the text leaves them as they are); infinity and NaN are themselves."""
+    return np.where(np.isfinite(x), np.frexp(x)[0], x)
+
+
+def _through_f64(of: Callable[[Array], Array], *, flushes: bool) -> Callable[[Array], Array]:
+    """`of` computed in float64 and rounded once, which is within the hardware's error of one unit in the last place.
+
+    With `flushes`, float32 denormals are zero on the way in and out: LLVM scales around v_exp_f32, v_log_f32 and
+    v_sqrt_f32, and prefers division to v_rcp_f32 and v_rsq_f32, because these "do not support denormals"
+    (AMDGPULegalizerInfo: legalizeFExp2, legalizeFlog2, legalizeFSQRTF32, legalizeFastUnsafeFDIV).
+    """
+
+    def rounded(x: Array) -> Array:
+        wide = of((flush(x) if flushes else x).astype(np.float64))
+        result: Array = wide.astype(x.dtype)
+        return flush(result) if flushes else result
+
+    return rounded
+
+
+def _turns(of: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Sine or cosine of an angle in turns; whole turns go first, which float64 does exactly."""
+    return lambda x: of((x - np.rint(x)) * (2 * np.pi))
+
+
+_SLOPES: dict[str, Callable[[Array], Array]] = {
+    "exp": np.exp2,
+    "log": np.log2,
+    "rcp": lambda x: 1.0 / x,
+    "rsq": lambda x: 1.0 / np.sqrt(x),
+    "sqrt": np.sqrt,
+    "rcp_iflag": lambda x: 1.0 / x,
+}
+for _stem, _of in _SLOPES.items():
+    _one_operand(_stem, 32, _through_f64(_of, flushes=True), "v_s")
+    _one_operand(_stem, 16, _through_f64(_of, flushes=False))
+    # the scalar unit's float16 results clear the upper half
+    _one_operand(f"s_{_stem}", 16, _through_f64(_of, flushes=False), result=D32)
+
+for _bits in (16, 32):
+    _one_operand("sin", _bits, _through_f64(_turns(np.sin), flushes=False))
+    _one_operand("cos", _bits, _through_f64(_turns(np.cos), flushes=False))
+for _bits in (16, 32, 64):
+    # the text adds 1/2 and takes the floor, which errs just below 1/2 and above 2^22
+    _one_operand("rndne", _bits, np.rint, "s")
+    _one_operand("fract", _bits, fract)
+    _one_operand("frexp_mant", _bits, mantissa)
+    # the text is right, and ten times as many steps
+    for _stem, _choose in (
+        ("min", functions.min_ieee),
+        ("max", functions.max_ieee),
+        ("min_num", functions.min_number),
+        ("max_num", functions.max_number),
+        ("minimum", functions.minimum),
+        ("maximum", functions.maximum),
+    ):
+        _two_operands(_stem, _bits, _choose)
+
+
+def _exponent(bits: int, integer: int) -> Run:
+    def run(S0: Array) -> tuple[Array, ...]:
+        """Of denormals and zero too, where the text takes the field at its word; 0 for infinity and NaN."""
+        x = _float(S0, bits)
+        power = np.where(np.isfinite(x), np.frexp(x)[1], 0).astype(np.int32).view(np.uint32)
+        return (power & np.uint32(0xFFFF) if integer == 16 else power,)
+
+    return run
+
+
+for _bits, _integer, _out in ((16, 16, D16), (32, 32, D32), (64, 32, D32)):
+    by_hand(f"v_frexp_exp_i{_integer}_f{_bits}", outputs=(_out,), wide="S0" if _bits == 64 else "")(
+        _exponent(_bits, _integer)
+    )
+
+
+def _ldexp(bits: int) -> Run:
+    def run(S0: Array, S1: Array) -> tuple[Array, ...]:
+        """S0 * 2^S1 with one rounding: the text's power over- or underflows before its product does."""
+        power = S1.view(np.int32) if bits != 16 else S1.astype(np.uint16).view(np.int16).astype(np.int32)
+        x = _float(S0, bits)
+        wide = np.ldexp(x.astype(np.float64), np.clip(power, -4200, 4200))
+        return (_raw(wide.astype(x.dtype)),)
+
+    return run
+
+
+for _bits in (16, 32, 64):
+    by_hand(f"v_ldexp_f{_bits}", outputs=(_RESULTS[_bits],), wide="S0" if _bits == 64 else "")(_ldexp(_bits))
+
+
+@by_hand("v_cvt_pkrtz_f16_f32", "v_cvt_pk_rtz_f16_f32", "s_cvt_pk_rtz_f16_f32", outputs=(D32,))
+def pack_towards_zero(S0: Array, S1: Array) -> tuple[Array, ...]:
+    """The text sets the rounding mode."""
+    low, high = (_raw(to_f16_towards_zero(x.view(np.float32))) for x in (S0, S1))
+    return (low | (high << np.uint32(16)),)
+
+
+@by_hand("v_cvt_off_f32_i4", outputs=(F32,))
+def offset4(S0: Array) -> tuple[Array, ...]:
+    """The text names a table it does not give: a signed 4-bit number over 16."""
+    number = (S0 << np.uint32(28)).view(np.int32) >> 28
+    return ((number.astype(np.float32) / np.float32(16)).view(np.uint32),)
