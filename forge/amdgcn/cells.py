@@ -31,8 +31,8 @@ class Cells:
             self.words[word:].take(index, out=out[word], mode="clip")
         return out
 
-    def scatter(self, position: np.ndarray, size: int, data: np.ndarray) -> None:
-        """`data` is uint32[dwords] of position's shape; stores narrower than a dword take its low bits."""
+    def scatter(self, position: np.ndarray, size: int, data: np.ndarray | list[int]) -> None:
+        """`data` holds an array of position's shape, or one number, a dword; narrower stores take its low bits."""
         if size < 4:
             flat, shift = (self.octets, 0) if size == 1 else (self.halves, 1)
             flat[position >> shift] = data[0]  # assignment keeps the low bits, as a narrow store does
@@ -55,6 +55,12 @@ class Cells:
         out = np.zeros((atomic.size // 4, *position.shape), np.uint32)
         out[:, pick] = old.view(np.uint32).reshape(-1, atomic.size // 4).T.reshape(out[:, pick].shape)
         return out
+
+
+def chosen(position: np.ndarray, data: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The active lanes' positions and data, one after another."""
+    lanes = np.flatnonzero(active)
+    return position.take(lanes), data.reshape(len(data), -1).take(lanes, axis=1)
 
 
 def settle(address: np.ndarray, active: np.ndarray) -> np.ndarray | None:
@@ -84,11 +90,16 @@ class Written(Cells):
         self.flags = Cells(np.zeros_like(self.octets))
         self.name = name
 
-    def check(self, position: np.ndarray, size: int) -> None:
+    def check(self, position: np.ndarray, active: Mask, size: int) -> None:
+        """Raises Fault(UNINITIALIZED) if an active lane would read a byte that was never stored."""
         flags = self.flags.gather(position, size)
         full = FILLED[min(size, 4)]
-        if int(flags.min()) != full:
-            row, lane = first((flags != full).any(0))
+        if int(flags.min()) == full:
+            return
+        missing = (flags != full).any(0)
+        missing = missing if active is None else missing & active
+        if missing.any():
+            row, lane = first(missing)
             stored = int(np.ascontiguousarray(flags[:, row, lane]).view(np.uint8).sum())
             what = f"load of {size} bytes of {self.name}, of which {size - stored} were never stored"
             raise Fault(UNINITIALIZED, what, wave=row, lane=lane)
@@ -104,7 +115,7 @@ class Window:
         self.cells, self.base, self.size, self.offset = cells, base, size, offset
 
     def positions(self, address: np.ndarray, active: Mask, size: int, align: int) -> np.ndarray | None:
-        """Byte positions in the cells of all lanes (an inactive one has the first active lane's), checked."""
+        """Byte positions in the cells of all lanes, checked; inactive ones have the first active one's address."""
         if active is not None:
             settled = settle(address, active)
             if settled is None:
@@ -127,7 +138,7 @@ class Window:
         position = self.positions(address, active, size, alignment(size))
         if position is None:
             return np.zeros((max(1, size // 4), *address.shape), np.uint32)
-        self.cells.check(position, size)
+        self.cells.check(position, active, size)
         out = self.cells.gather(position, size)
         return out if active is None else out * active
 
@@ -136,9 +147,9 @@ class Window:
         if position is None:
             return
         if active is not None:
-            position, data = position[active], data[:, active]
+            position, data = chosen(position, data, active)
         self.cells.scatter(position, size, data)
-        self.cells.flags.scatter(position, size, np.broadcast_to(FLAGS[min(size, 4)], data.shape))
+        self.cells.flags.scatter(position, size, FLAGS[size])
 
     def atomic(
         self, address: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
@@ -146,8 +157,8 @@ class Window:
         position = self.positions(address, active, atomic.size, atomic.size)
         if position is None:
             return np.zeros((atomic.size // 4, *address.shape), np.uint32) if returned else None
-        self.cells.check(position, atomic.size)
+        self.cells.check(position, active, atomic.size)
         return self.cells.atomic(position, active, atomic, operands, returned)
 
 
-FLAGS = {size: np.uint32(flags) for size, flags in FILLED.items()}
+FLAGS = {size: [FILLED[min(size, 4)]] * max(1, size // 4) for size in (1, 2, 4, 8, 12, 16)}

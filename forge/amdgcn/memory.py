@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from forge.amdgcn.atomics import Atomic
-from forge.amdgcn.cells import Cells, Mask, Window, Written, alignment, first, settle
+from forge.amdgcn.cells import Cells, Mask, Window, Written, alignment, chosen, first, settle
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, Fault
 
 
@@ -100,7 +100,8 @@ class Memory:
             if lanes is None:
                 segment.cells.scatter(position, size, data)
             else:
-                segment.cells.scatter(position[lanes], size, data[:, lanes])
+                position, data_here = chosen(position, data, lanes)
+                segment.cells.scatter(position, size, data_here)
 
     def atomic(
         self, address: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
@@ -179,26 +180,21 @@ class Memory:
 
 
 class Scratch:
-    """Private memory: `size` bytes of each lane of each wave, by wave id. A byte never stored cannot be loaded.
+    """Private memory: `size` bytes of each lane of each wave. A byte never stored cannot be loaded. Any `waves`
+    consecutive wave ids have bytes of their own.
 
-    gfx90a spills through a swizzled buffer resource; `resource()` gives one, whose base is no address of any process,
-    and the buffer instructions know it by that.
+    gfx90a spills through a swizzled buffer resource that adds the lane's number: RESOURCE is that, with no base, and
+    the buffer instructions know it by this.
     """
 
-    APERTURE = 0xFFFF_0000_0000
+    RESOURCE = (0, 1 << 31, 0xFFFFFFFF, 1 << 23)
 
     def __init__(self, waves: int, lanes: int, size: int) -> None:
-        self.lanes, self.size = lanes, size
+        self.waves, self.lanes, self.size = waves, lanes, size
         self.stride = -(-size // 16) * 16
         self.cells = Written(waves * lanes * self.stride, "scratch")
 
     def at(self, wave: np.ndarray, offset: int = 0) -> Window:
         """What the lanes of waves `wave` (int[n]) see, `offset` bytes up."""
-        lane = wave[:, None].astype(np.int64) * self.lanes + np.arange(self.lanes)
+        lane = (wave % self.waves)[:, None].astype(np.int64) * self.lanes + np.arange(self.lanes)
         return Window(self.cells, lane * self.stride + offset, self.size, offset)
-
-    def resource(self) -> tuple[int, int, int, int]:
-        """A buffer resource: swizzled, the lane's number added to the index, an index stride of the wave's lanes."""
-        stride = {8: 0, 16: 1, 32: 2, 64: 3}[self.lanes]
-        high = self.APERTURE >> 32 | 1 << 31
-        return self.APERTURE & 0xFFFFFFFF, high, 0xFFFFFFFF, 1 << 23 | stride << 21

@@ -32,7 +32,6 @@ from forge.amdgcn.access.transfer import (
 from forge.amdgcn.atomics import named
 from forge.amdgcn.cells import Mask
 from forge.amdgcn.instruction import Instruction
-from forge.amdgcn.memory import Scratch
 from forge.amdgcn.trap import UNKNOWN, Fault
 from forge.amdgcn.waves import Waves, lane_ids
 
@@ -121,8 +120,8 @@ class Buffer:
         offset = np.zeros(shape, np.int64) if self.offset is None else w.vgpr[self.offset].astype(np.int64)
         offset = offset + self.fixed
         scalar = self.scalar_fixed + (0 if self.scalar is None else w.sgpr[self.scalar].astype(np.int64))
-        if bool((base == Scratch.APERTURE).all()):
-            return self._private(w, offset + scalar // group)
+        if numbered and element and not base.any():  # Scratch.RESOURCE
+            return ((w.scratch.at(w.ids), offset + scalar // w.lanes, active(w), self.size),)
         index = np.zeros(shape, np.int64) if self.index is None else w.vgpr[self.index].astype(np.int64)
         if numbered:
             index = index + lane_ids(w.lanes)
@@ -159,10 +158,6 @@ class Buffer:
         if rule == 2:
             return np.broadcast_to(records > 0, index.shape)
         return np.asarray(total + size <= records)
-
-    def _private(self, w: Waves, offset: np.ndarray) -> Sequence[Piece]:
-        """Scratch by way of the resource that `Scratch.resource` gives: the swizzle makes each lane's bytes its own."""
-        return ((w.scratch.at(w.ids), offset, active(w), self.size),)
 
 
 def _bytes(flags: np.ndarray) -> bool:

@@ -55,14 +55,14 @@ def bind(instruction: Instruction, arch: str) -> Run:
 def _pieces(instruction: Instruction, space: str, size: int, arch: str) -> Pieces:
     if space == "scratch":
         return _private(instruction, size, arch)
-    address = _address(instruction)
+    address = _address(instruction, space)
     return lambda w: ((w.memory, address(w), active(w), size),)
 
 
-def _address(instruction: Instruction) -> Callable[[Waves], np.ndarray]:
+def _address(instruction: Instruction, space: str) -> Callable[[Waves], np.ndarray]:
     """int64[n, lanes]: addresses beyond its range are in no tensor either."""
     at, offset = register(instruction.operands["ADDR"]), instruction.fields.get("offset", 0)
-    base = instruction.operands.get("SADDR")
+    base = instruction.operands.get("SADDR") if space == "global" else None  # flat leaves the field's bits unused
     if base is not None:
         low, high = base.index, base.index + 1
 
