@@ -20,18 +20,18 @@ __all__ = ["FAMILIES", "Meaning", "Output", "division", "floats", "integers", "m
 
 
 @cache
-def meaning(family: str, name: str, *, ocp: bool | None = None) -> Meaning | None:
+def meaning(family: str, name: str, *, ocp: bool | None = None, saturating: bool = False) -> Meaning | None:
     """What `name` computes, or None if it is no arithmetic that this package gives.
 
     `name` is the mnemonic in lower case, without _e32 or _e64. `ocp` says which 8-bit floats: OCP's, as on gfx950 and
-    gfx12 (rdna4's default), or those of gfx942 (cdna's default).
+    gfx12 (rdna4's default), or those of gfx942 (cdna's default); `saturating`, how conversion to them overflows.
     """
     if MACHINE.fullmatch(name):
         return None
     home, known = ALIASES.get((family, name), (family, name))
     packaged = texts(home)
     single = known.replace("v_dual_", "v_")
-    if known not in packaged or (family, known) == (home, known) and single in packaged:
+    if single in packaged:
         known = single
     if known not in packaged:
         return None
@@ -39,6 +39,6 @@ def meaning(family: str, name: str, *, ocp: bool | None = None) -> Meaning | Non
         return BY_HAND[known]
     try:
         wide = family != "cdna" if ocp is None else ocp
-        return translate(home, known, corrected(home, known, packaged[known]), ocp=wide)
+        return translate(home, known, corrected(home, known, packaged[known]), ocp=wide, saturating=saturating)
     except UnsupportedError:
         return None

@@ -49,10 +49,7 @@ def call(name: str, arguments: tuple[Expr, ...], values: list[Value], again: Cal
 def _extreme(match: re.Match[str], values: list[Value]) -> Value:
     """`v_max_f32(a, b)` inside another instruction; the families name the three orders of NaN apart."""
     which, number = match.group(1), match.group(3)
-    if which in ("minimum", "maximum"):
-        function = which
-    else:
-        function = f"{which}_{'number' if number else 'ieee'}"
+    function = which if which in ("minimum", "maximum") else f"{which}_{'number' if number else 'ieee'}"
     of = values[0].type
     codes = [typed(converted(value, of)) for value in values]
     code = f"{function}({codes[0]}, {codes[1]})"
@@ -73,7 +70,7 @@ def _conversion(source: str, target: str, value: Value) -> Value:
         if of.kind in ("u", "i"):
             return Value(f'to_integer({value.code}, "{of.kind}", {of.bits})', of)
         if of.kind in ("fp8", "bf8"):
-            return Value(f'to_f8({value.code}, "{of.kind}", OCP)', Type("b", 8))
+            return Value(f'to_f8({value.code}, "{of.kind}", OCP, SATURATING)', Type("b", 8))
         return converted(value, of)
     if of.kind == "f":
         if of.bits == 16:  # NumPy would go through float32, which rounds nothing here: 16 bits are exact there

@@ -89,11 +89,11 @@ def from_f8(bits: Array, kind: str, ocp: bool) -> Array:
     return values
 
 
-def to_f8(x: Array, kind: str, ocp: bool) -> Array:
-    """float32 -> 8-bit code in uint32, to nearest even.
+def to_f8(x: Array, kind: str, ocp: bool, saturating: bool) -> Array:
+    """float32 -> 8-bit code in uint32, to nearest even; NaN stays NaN.
 
-    Beyond the largest finite value the result saturates to it when MODE.FP16_OVFL is set, and is NaN (infinity in
-    OCP's bf8) when it is not, which is the mode of compute kernels.
+    What rounds beyond the largest finite value is that value when `saturating` (MODE.FP16_OVFL is set), else NaN,
+    or infinity in OCP's bf8.
     """
     positive = _table(kind, ocp)[:128].astype(np.float64)
     finite = positive[np.isfinite(positive)]
@@ -104,7 +104,7 @@ def to_f8(x: Array, kind: str, ocp: bool) -> Array:
     middle = (below + above) / 2
     code = np.where((size > middle) | ((size == middle) & odd), upper, upper - 1)
     limit = finite[-1] + (finite[-1] - finite[-2]) / 2
-    overflow = size >= limit if len(finite) % 2 == 0 else size > limit  # a tie goes to the even code
+    overflow = np.isnan(size) if saturating else size >= limit if len(finite) % 2 == 0 else size > limit  # a tie goes to the even code
     beyond, invalid = (0x7F, 0x7F) if kind == "fp8" else (0x7C, 0x7E)
     sign = np.where(np.signbit(x), 128, 0)
     if not ocp:

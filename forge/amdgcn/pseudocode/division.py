@@ -34,7 +34,8 @@ _F64 = _Format(np.float64, 128, 768, 53, 1026, -1075)
 
 def _denormal(x: Array) -> Array:
     size = np.abs(x)
-    return (size > 0) & (size < np.finfo(x.dtype).tiny)
+    denormal: Array = (size > 0) & (size < np.finfo(x.dtype).tiny)
+    return denormal
 
 
 def _scale(form: _Format) -> Run:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from forge.amdgcn.pseudocode.calls import call
 from forge.amdgcn.pseudocode.lines import Lines
+from forge.amdgcn.pseudocode.meaning import Output
 from forge.amdgcn.pseudocode.operations import binary, choice, negation, truth
 from forge.amdgcn.pseudocode.parse import (
     Assign,
@@ -66,14 +67,6 @@ class Parts:
         return sum(width for _, width, _ in self.pieces) == self.width
 
 
-@dataclass(frozen=True)
-class Result:
-    name: str
-    bits: int
-    per_lane_bit: bool
-    float: bool
-
-
 Scope = dict[str, Value | Parts]
 
 
@@ -89,7 +82,7 @@ class Emitter:
         self.lane_masks: set[str] = set()
         self.floats: set[str] = set()
 
-    def function(self, name: str, body: tuple[Statement, ...]) -> tuple[str, tuple[str, ...], tuple[Result, ...]]:
+    def function(self, name: str, body: tuple[Statement, ...]) -> tuple[str, tuple[str, ...], tuple[Output, ...]]:
         """The text of the function, its inputs in order and its outputs in order."""
         scope: Scope = {}
         self.run(body, scope)
@@ -99,7 +92,7 @@ class Emitter:
                 continue
             value = self.read(output, scope)
             if output in self.lane_masks:
-                results.append(Result(output, 1, True, False))
+                results.append(Output(output, 1, per_lane_bit=True))
                 codes.append(f"np.full((1, 1), {value.code})" if value.constant is not None else value.code)
                 continue
             is_float = output in self.floats and value.type.kind in ("f", "bf")
@@ -107,7 +100,7 @@ class Emitter:
             width = 1 if output == "SCC" else raw.type.bits
             if width not in (1, 16, 32, 64):
                 raise UnsupportedError(f"pseudocode of {name} writes {width} bits of {output}")
-            results.append(Result(output, width, False, is_float))
+            results.append(Output(output, width, float=is_float))
             codes.append(f"np.full((1, 1), {typed(raw)})" if raw.constant is not None else raw.code)
         if not results:
             raise UnsupportedError(f"pseudocode of {name} writes no result")
@@ -165,13 +158,23 @@ class Emitter:
 
     def merged(self, met: Value, name: str, yes: Scope, no: Scope) -> Value:
         if name in yes and name in no:
-            return self.let(choice(met, self.read(name, yes), self.read(name, no)))
+            ends = [self.read(name, yes), self.read(name, no)]
+            if name == "D0" and name not in self.lane_masks and ends[0].type.bits != ends[1].type.bits:
+                ends = [self.over(end, max(ends[0].type.bits, ends[1].type.bits)) for end in ends]
+            return self.let(choice(met, *ends))
         known = self.read(name, yes if name in yes else no)
         if name in self.lane_masks or name not in self.widths:
             other = constant(0, known.type)
         else:
             other = viewed(self.input(name, known.type.bits), known.type)
         return self.let(choice(met, known, other) if name in yes else choice(met, other, known))
+
+    def over(self, low: Value, width: int) -> Value:
+        """`width` bits of D0 after a branch that wrote only the low ones."""
+        if low.type.bits == width:
+            return bits(low)
+        kept = binary("&", self.input("D0", width), constant(-1 << low.type.bits, Type("b", width)))
+        return self.let(binary("|", self.let(kept), self.let(resized(bits(low), width))))
 
     def loop(self, statement: For, scope: Scope) -> None:
         first, last = self.value(statement.first, scope), self.value(statement.last, scope)
@@ -204,8 +207,8 @@ class Emitter:
                 top, bottom = self.value(high, scope), self.value(low, scope)
                 if bottom.constant is not None and top.constant is not None:
                     width = int(top.constant) - int(bottom.constant) + 1
-                    part = self.let(resized(bits(value), width))
-                    self.store(name, int(bottom.constant), width, part, scope)
+                    piece = self.let(resized(bits(value), width))
+                    self.store(name, int(bottom.constant), width, piece, scope)
                 else:
                     self.insert(name, bottom, value, target, scope)
             case Bit() | _:
@@ -225,7 +228,7 @@ class Emitter:
     def store(self, name: str, low: int, width: int, value: Value, scope: Scope) -> None:
         """Bits low .. low + width - 1 of `name`. The low part of D0 alone is a result of that width."""
         old = scope.get(name)
-        if low == 0 and (old is None or isinstance(old, Value) and old.type.bits <= width):
+        if low == 0 and (old is None or (isinstance(old, Value) and old.type.bits <= width)):
             scope[name] = value if name != "SCC" else truth(value)
             return
         pieces = old.pieces if isinstance(old, Parts) else ()
@@ -251,7 +254,9 @@ class Emitter:
     # Expressions
 
     def let(self, value: Value) -> Value:
-        return value if value.constant is not None else Value(self.lines.let(value.code), value.type)
+        if value.constant is not None:
+            return value
+        return Value(self.lines.let(value.code), value.type, narrow=value.narrow)
 
     def fitted(self, value: Value, of: Type) -> Value:
         """`value` as stored through a view of type `of`: a number of its sort is converted, other bits are kept."""
@@ -312,17 +317,14 @@ class Emitter:
                 return constant(number, Type("f", 64) if isinstance(number, float) else I32, plain=True)
             case Name(name):
                 return self.read(name, scope)
-            case View(Slice(of, high, low), to):
-                top, bottom = self.value(high, scope), self.value(low, scope)
-                if bottom.constant == 0 and top.constant == to.bits - 1:
-                    return viewed(self.value(of, scope), to)
-                return viewed(self.value(expression.of, scope), to)
+            case View(Slice(of, Number(high), Number(0)), to) if high == to.bits - 1:
+                return viewed(self.value(of, scope), to)
             case View(of, to):
                 return viewed(self.value(of, scope), to)
             case Cast(of, to):
                 return converted(self.value(of, scope), to)
             case Bit(Name(name), at) if name in self.arrays:
-                return self._element(name, at, scope)
+                return self.read(self.element(name, at, scope), scope)
             case Bit(of, at):
                 return self.bit(self.value(of, scope), self.value(at, scope))
             case Slice(of, high, low):
@@ -338,9 +340,6 @@ class Emitter:
                 return self.concatenated([self.value(part, scope) for part in parts])
             case Call(name, arguments):
                 return self.called(name, arguments, scope)
-
-    def _element(self, name: str, at: Expr, scope: Scope) -> Value:
-        return self.read(self.element(name, at, scope), scope)
 
     def bit(self, of: Value, at: Value) -> Value:
         raw = bits(of)
@@ -359,16 +358,12 @@ class Emitter:
             return constant(int(raw.constant) >> first, Type("b", last - first + 1))
         if first == 0 and last >= raw.type.bits - 1:
             return raw
-        code = f"({raw.code} >> {first})" if first else raw.code
-        return resized(Value(code, Type("b", max(raw.type.bits - first, 1))) if first else raw, last - first + 1) if (
-            raw.type.bits <= 32 or first == 0
-        ) else self._cut(code, raw.type.bits - first, last - first + 1)
-
-    def _cut(self, code: str, have: int, width: int) -> Value:
-        """`width` bits of a uint64 expression that has `have` left."""
-        if width > 32:
-            return resized(Value(code, Type("b", max(have, 33))), width)
-        code = f"{code}.astype(np.uint32)"
+        if first == 0:
+            return resized(raw, last + 1)
+        code, have, width = f"({raw.code} >> {first})", raw.type.bits - first, last - first + 1
+        if raw.type.bits <= 32 or width > 32:
+            return resized(Value(code, Type("b", have)), width)
+        code = f"{code}.astype(np.uint32)"  # from uint64 storage, whatever is left in it
         return Value(code if width == 32 else f"({code} & {(1 << width) - 1})", Type("b", width))
 
     def concatenated(self, parts: list[Value]) -> Value:

@@ -48,7 +48,8 @@ def _two_operands(stem: str, bits: int, of: Callable[[Array, Array], Array]) -> 
 
 def fract(x: Array) -> Array:
     """x - floor(x), below 1: LLVM selects it for min(x - floor(x), the number before 1), the text rounds up to 1."""
-    return np.minimum(x - np.floor(x), np.nextafter(x.dtype.type(1), x.dtype.type(0)))
+    part: Array = np.minimum(x - np.floor(x), np.nextafter(x.dtype.type(1), x.dtype.type(0)))
+    return part
 
 
 def mantissa(x: Array) -> Array:

@@ -123,41 +123,44 @@ def fma_scaled(a: Array, b: Array, c: Array, scale: Array) -> Array:
         operands = float(a[index]), float(b[index]), float(c[index])
         if all(isfinite(x) for x in operands):
             result[index] = _fma_exactly(*operands, scale=int(scale[index]))
-    return result
+    scaled: Array = result
+    return scaled
 
 
 def is_nan(x: Array) -> Array:
-    return np.isnan(x)
+    nan: Array = np.isnan(x)
+    return nan
 
 
 def is_quiet_nan(x: Array) -> Array:
     unsigned, mantissa, _ = _LAYOUT[x.dtype]
-    return np.isnan(x) & (raw(x) & unsigned(1 << (mantissa - 1)) != 0)
+    quiet: Array = np.isnan(x) & (raw(x) & unsigned(1 << (mantissa - 1)) != 0)
+    return quiet
 
 
 def is_signal_nan(x: Array) -> Array:
     unsigned, mantissa, _ = _LAYOUT[x.dtype]
-    return np.isnan(x) & (raw(x) & unsigned(1 << (mantissa - 1)) == 0)
+    signalling: Array = np.isnan(x) & (raw(x) & unsigned(1 << (mantissa - 1)) == 0)
+    return signalling
 
 
 def to_quiet_nan(x: Array) -> Array:
     unsigned, mantissa, _ = _LAYOUT[x.dtype]
-    return (raw(x) | unsigned(1 << (mantissa - 1))).view(x.dtype)
+    quiet: Array = (raw(x) | unsigned(1 << (mantissa - 1))).view(x.dtype)
+    return quiet
 
 
 def sign(x: Array) -> Array:
     """True where the sign bit is set, of zero and NaN too."""
-    return np.signbit(x)
+    negative: Array = np.signbit(x)
+    return negative
 
 
 def exponent(x: Array) -> Array:
     """The biased exponent field, int32: 0 for zero and denormals, the largest value for infinity and NaN."""
     unsigned, mantissa, largest = _LAYOUT[x.dtype]
-    return ((raw(x) >> unsigned(mantissa)) & unsigned(largest)).astype(np.int32)
-
-
-def is_even(x: Array) -> Array:
-    return np.fmod(x, 2.0) == 0
+    field: Array = ((raw(x) >> unsigned(mantissa)) & unsigned(largest)).astype(np.int32)
+    return field
 
 
 def select(smaller: bool, a: Array, b: Array) -> Array:
@@ -221,4 +224,5 @@ def sign_extended(x: Array, bits: Array) -> Array:
     width = 8 * x.dtype.itemsize
     count = np.clip(bits.astype(x.dtype), 0, width)
     shift = width - count
-    return np.where(count == 0, x.dtype.type(0), (x << shift) >> shift)
+    extended: Array = np.where(count == 0, x.dtype.type(0), (x << shift) >> shift)
+    return extended

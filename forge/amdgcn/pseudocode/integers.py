@@ -15,7 +15,8 @@ _NONE = np.uint32(0xFFFFFFFF)
 
 
 def _bits(x: Array) -> Array:
-    return _ONES[x & _LOW] + _ONES[x >> np.uint32(16)]
+    ones: Array = _ONES[x & _LOW] + _ONES[x >> np.uint32(16)]
+    return ones
 
 
 def _bits64(x: Array) -> Array:

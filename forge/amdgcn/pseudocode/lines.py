@@ -8,6 +8,30 @@ _TEMPORARY = re.compile(r"\bt\d+\b")
 _LENGTH = 100
 
 
+def _closed(code: str) -> bool:
+    """Whether `code` binds tighter than any operator: no operator stands outside its brackets."""
+    depth = 0
+    for character in code:
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and character in " ~-":
+            return False
+    return True
+
+
+def _bare(code: str) -> str:
+    """`code` without brackets around all of it."""
+    while code.startswith("("):
+        depth, end = 0, 0
+        for end, character in enumerate(code):  # noqa: B007
+            depth += (character == "(") - (character == ")")
+            if depth == 0:
+                break
+        if end < len(code) - 1:
+            break
+        code = code[1:-1]
+    return code
+
+
 class Lines:
     """An append-only list of `t7 = expression`; equal expressions share one name (they have no side effects)."""
 
@@ -40,8 +64,8 @@ class Lines:
                 continue
             code = substitute(code)
             if uses[target] == 1 and len(code) < _LENGTH:
-                inlined[target] = code if re.fullmatch(r"[\w.]+(\([^()]*\))?|\(.*\)\.\w+\([^()]*\)", code) else f"({code})"
+                inlined[target] = code if _closed(code) else f"({code})"
             else:
-                body.append(f"    {target} = {code}")
-        returned = ", ".join(substitute(result) for result in results)
+                body.append(f"    {target} = {_bare(code)}")
+        returned = ", ".join(_bare(substitute(result)) for result in results)
         return "\n".join([f"def {name}({', '.join(inputs)}):", *body, f"    return ({returned},)", ""])

@@ -69,11 +69,6 @@ def _common(left: Value, right: Value) -> tuple[Value, Value]:
         raise UnsupportedError("pseudocode mixes integers and floats")
     if a.kind in FLOATS:
         of = a if a.bits > b.bits else b
-        exact = right if of is a else left
-        narrow = left if of is a else right
-        # a float and a constant of a wider format compare in the narrower one, when the constant is exact there
-        if exact.constant is None and narrow.constant is not None:
-            return converted(left, of), converted(right, of)
         return converted(left, of), converted(right, of)
     bits = max(a.bits, b.bits)
     signed = [t for t in (a, b) if t.kind == "i"]
@@ -123,6 +118,9 @@ def _logic(op: str, left: Value, right: Value) -> Value:
 
 
 def _comparison(op: str, left: Value, right: Value) -> Value:
+    simple = (0.0, float("inf"), float("-inf"))  # the same in every format: no need to widen for them
+    if left.narrow is not None and right.constant in simple:
+        left = left.narrow
     a, b = left.code, right.code
     if left.type.bits == 1 and op in ("==", "!=", "<>"):
         for one, other in ((left, right), (right, left)):
@@ -139,6 +137,8 @@ def _shift(op: str, left: Value, by: Value) -> Value:
     if of.kind == "b" and of.bits < 32:
         left = converted(left, Type("u", 32))
         of = left.type
+    if left.constant == 0:
+        return left
     if by.constant is not None and left.constant is not None:
         return constant(_FOLD[op](int(left.constant), int(by.constant)), of)
     space = storage_bits(of)

@@ -274,10 +274,8 @@ class _Parser:
             parameters.append(self.take())
         self.take(")")
         self.take("(")
-        if self.peek() in ("if", "declare", "return"):
-            body = self.statements((")",))
-        else:
-            body = (Return(self.expression()),)
+        of_statements = self.peek() in ("if", "declare", "return")
+        body = self.statements((")",)) if of_statements else (Return(self.expression()),)
         self.take(")")
         return Define(name, tuple(parameters), body)
 

@@ -39,17 +39,16 @@ def texts(family: str) -> Mapping[str, str]:
     return found
 
 
-def translate(family: str, name: str, text: str, *, ocp: bool) -> Meaning:
+def translate(family: str, name: str, text: str, *, ocp: bool, saturating: bool = False) -> Meaning:
     """The meaning of one instruction by its text; `UnsupportedError` says what in it has no translation."""
     body = parse(text)
     widths = _widths(body)
     emitter = Emitter(widths, _Instructions(family))
-    source, inputs, results = emitter.function(name, body)
-    scope: dict[str, Any] = {"np": np, "OCP": ocp}
+    source, inputs, outputs = emitter.function(name, body)
+    scope: dict[str, Any] = {"np": np, "OCP": ocp, "SATURATING": saturating}
     for module in (functions, conversions):
         scope.update({key: value for key, value in vars(module).items() if not key.startswith("_")})
     exec(compile(source, f"<pseudocode of {name}, {family}>", "exec"), scope)
-    outputs = tuple(Output(r.name, r.bits, r.per_lane_bit, r.float) for r in results)
     sizes = tuple(64 if i in ("VCC", "EXEC") else _register(i, widths, outputs) for i in inputs)
     return Meaning(name, inputs, outputs, scope[name], source, sizes)
 

@@ -24,6 +24,7 @@ class Value:
     type: Type
     constant: int | float | None = None
     plain: bool = False  # a literal without a suffix, which takes the type of what it meets
+    narrow: Value | None = None  # the float that this one was widened from
 
 
 def dtype(of: Type) -> str:
@@ -107,9 +108,9 @@ def viewed(value: Value, of: Type) -> Value:
         return constant(value.constant, of)
     if of == Type("f", 16) and value.type.kind in ("u", "b") and value.type.bits <= 32 and value.constant is None:
         return Value(f"{value.code}.astype(np.uint16).view(np.float16)", of)
-    if of.kind == "i" and value.type.kind in ("u", "b") and value.constant is None and 32 >= value.type.bits > of.bits:
-        if of.bits > 1:
-            return Value(f"(({value.code} << {32 - of.bits}).view(np.int32) >> {32 - of.bits})", of)
+    cut = of.kind == "i" and value.type.kind in ("u", "b") and 32 >= value.type.bits > of.bits > 1
+    if cut and value.constant is None:  # the shifts drop what lies above
+        return Value(f"(({value.code} << {32 - of.bits}).view(np.int32) >> {32 - of.bits})", of)
     raw = resized(bits(value), of.bits)
     if raw.constant is not None and of.kind in INTEGERS:
         return constant(int(raw.constant), of)
@@ -129,7 +130,7 @@ def viewed(value: Value, of: Type) -> Value:
 
 
 def converted(value: Value, of: Type) -> Value:
-    """`value` as a number of type `of`: the pseudocode's `32'U(value)`. Integer bits become a float's bits as they are."""
+    """`value` as a number of type `of`: the pseudocode's `32'U(value)`. An integer becomes a float bit by bit."""
     have = value.type
     if have == of:
         return value
@@ -139,7 +140,8 @@ def converted(value: Value, of: Type) -> Value:
         code = typed(value)
         if dtype(have) != dtype(of):
             code = f"{code}.astype({dtype(of)})"
-        return Value(f"to_bf16({code})" if of.kind == "bf" else code, of)
+        narrow = value if have.bits < of.bits else None
+        return Value(f"to_bf16({code})" if of.kind == "bf" else code, of, narrow=narrow)
     if have.kind in FLOATS or of.kind in FLOATS or have.bits == 1 or have.bits >= of.bits or have.kind != "i":
         return viewed(value, of)
     if storage_bits(have) == storage_bits(of):  # a signed number into more bits of the same storage
