@@ -85,18 +85,12 @@ def _halves(old: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def _brain_halves(old: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Two bf16 additions, each rounded once to nearest even (a sum of two bf16 in float64 is exact enough to be)."""
-    halves = [(v.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64) for v in (old, value)]
-    total = halves[0] + halves[1]
-    single = total.astype(np.float32)
-    bits = single.view(np.uint32)
-    # Rounding to odd before the rounding to 8 bits: what the first rounding dropped must break the second one's ties.
-    away = np.abs(single.astype(np.float64)) > np.abs(total)
-    inexact = (single.astype(np.float64) != total) & np.isfinite(single)
-    bits = np.where(inexact, (bits - away) | 1, bits).astype(np.uint32)
+    """Two bf16 sums, rounded to nearest even. A float32 sum first does no harm: 24 bits are more than 2 * 8 + 2."""
+    low, high = ((v.view(np.uint16).astype(np.uint32) << 16).view(np.float32) for v in (old, value))
+    total = low + high
+    bits = total.view(np.uint32)
     rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    quiet = np.where(np.isnan(single), (bits >> 16) | 0x40, rounded)
-    return quiet.astype(np.uint16).view(np.uint32)
+    return np.where(np.isnan(total), bits >> 16 | 0x40, rounded).astype(np.uint16).view(np.uint32)
 
 
 CHANGES: dict[str, tuple[Update, int, np.ufunc | None]] = {

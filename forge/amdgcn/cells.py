@@ -71,8 +71,10 @@ def settle(address: np.ndarray, active: np.ndarray) -> np.ndarray | None:
     return np.where(active, address, address.item(lane))
 
 
-def first(bad: np.ndarray) -> tuple[int, int]:
-    """Row and lane of the first true element."""
+def first(bad: np.ndarray, active: Mask) -> tuple[int, int]:
+    """Row and lane of the first active true element."""
+    if active is not None:
+        bad = bad & active
     row, lane = divmod(int(bad.argmax()), bad.shape[1])
     return row, lane
 
@@ -99,7 +101,7 @@ class Written(Cells):
         missing = (flags != full).any(0)
         missing = missing if active is None else missing & active
         if missing.any():
-            row, lane = first(missing)
+            row, lane = first(missing, None)
             stored = int(np.ascontiguousarray(flags[:, row, lane]).view(np.uint8).sum())
             what = f"load of {size} bytes of {self.name}, of which {size - stored} were never stored"
             raise Fault(UNINITIALIZED, what, wave=row, lane=lane)
@@ -123,12 +125,12 @@ class Window:
             address = settled
         if int(address.max()) + self.offset + size > self.size or int(address.min()) + self.offset < 0:
             where = address.astype(np.int64) + self.offset
-            row, lane = first((where < 0) | (where + size > self.size))
+            row, lane = first((where < 0) | (where + size > self.size), active)
             what = f"{size} bytes at {where[row, lane]:#x} of the {self.size} bytes of {self.cells.name}"
             raise Fault(OUT_OF_BOUNDS, what, wave=row, lane=lane)
         position = self.base + address
         if int(np.bitwise_or.reduce(position, None)) & (align - 1):
-            row, lane = first((position & (align - 1)) != 0)
+            row, lane = first((position & (align - 1)) != 0, active)
             at = int(address[row, lane]) + self.offset
             what = f"{size} bytes at {at:#x} of {self.cells.name}, which {align} does not divide"
             raise Fault(MISALIGNED, what, wave=row, lane=lane)

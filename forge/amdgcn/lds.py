@@ -75,7 +75,7 @@ class Races:
     ) -> None:
         bad = bad if active is None else bad & active
         if bad.any():
-            row, lane = first(bad)
+            row, lane = first(bad, None)
             who = "several waves" if other[row, lane] == MANY else f"wave {other[row, lane]}"
             at = int(index[row, lane]) % self.words * 4
             told = f"{what} of the dword at {at:#x} of LDS after a {rival} by {who} with no barrier between"

@@ -130,7 +130,7 @@ class Memory:
             segment = self._segments[at]
             position = place - segment.origin
             if int(position.min()) >= segment.low and int(position.max()) + size <= segment.high:
-                self._check(segment, position, size, align, what)
+                self._check(segment, position, active, size, align, what)
                 return [(segment, position, active)]
         return self._spread(address, active, size, align, what)
 
@@ -144,20 +144,20 @@ class Memory:
         end = ends[index]
         outside = (end < wide) | (end - wide < size)
         if outside.any():
-            row, lane = first(outside)
+            row, lane = first(outside, active)
             raise Fault(OUT_OF_BOUNDS, self._missed(int(wide[row, lane]), size, what), wave=row, lane=lane)
         parts: list[tuple[Segment, np.ndarray, np.ndarray | None]] = []
         for at in np.unique(index):
             segment = self._segments[int(at) - 1]
             lanes = index == at if active is None else (index == at) & active
             position = np.where(lanes, wide.view(np.int64) - segment.origin, 0)
-            self._check(segment, position, size, align, what)
+            self._check(segment, position, lanes, size, align, what)
             parts.append((segment, position, lanes))
         return parts
 
-    def _check(self, segment: Segment, position: np.ndarray, size: int, align: int, what: str) -> None:
+    def _check(self, segment: Segment, position: np.ndarray, active: Mask, size: int, align: int, what: str) -> None:
         if int(np.bitwise_or.reduce(position, None)) & (align - 1):
-            row, lane = first((position & (align - 1)) != 0)
+            row, lane = first((position & (align - 1)) != 0, active)
             at = int(position[row, lane]) + segment.origin
             told = f"{what} of {size} bytes at {at:#x} in {segment.name}, which {align} does not divide"
             raise Fault(MISALIGNED, told, wave=row, lane=lane)

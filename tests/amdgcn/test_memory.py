@@ -256,10 +256,13 @@ def test_an_access_outside_the_tensors_names_the_nearest_the_wave_and_the_lane()
         (base + 252, "across the end of x"),
     ):
         w.vgpr[2, 1, 9], w.vgpr[3, 1, 9] = outside & 0xFFFFFFFF, outside >> 32
+        w.active[:2] = False  # so that it is the first active lane too
+        w.active[1, 9] = True
         for line in ("global_load_b64 v[8:9], v[2:3], off", "global_store_b64 v[2:3], v[8:9], off"):
             with pytest.raises(Fault, match=told) as caught:
                 run("gfx1100", line, w)
             assert (caught.value.kind, caught.value.wave, caught.value.lane) == (OUT_OF_BOUNDS, 1, 9)
+    w.exec_changed()
     put_address(w, 2, base + 16)
     w.vgpr[2, 1, 1] = 0  # an inactive lane's address does not matter
     run("gfx1100", "global_load_b64 v[8:9], v[2:3], off", w)
