@@ -18,6 +18,7 @@ from forge.amdgcn.pseudocode import FAMILIES, meaning
 from forge.amdgcn.pseudocode.conversions import from_f8, to_bf16, to_f8, to_f16_towards_zero
 from forge.amdgcn.pseudocode.functions import fma
 from forge.amdgcn.pseudocode.translate import texts, translate
+from forge.errors import UnsupportedError
 
 pytestmark = pytest.mark.cpu
 
@@ -397,6 +398,30 @@ def test_spots(spot: tuple[str, str, tuple[np.ndarray, ...], tuple[list[int], ..
     family, name, values, want = spot
     got = run(family, name, *values)
     assert [result[0].astype(np.uint64).tolist() for result in got] == list(want)
+
+
+CLAMPED = [
+    ("cdna", "v_add_u32", (u32(2**32 - 1, 5), u32(7, 6)), [2**32 - 1, 11]),
+    ("cdna", "v_sub_u32", (u32(3, 9), u32(7, 4)), [0, 5]),
+    ("rdna3", "v_add_nc_i32", (u32(2**31 - 1, -(2**31)), u32(1, -1)), [2**31 - 1, 2**31]),
+    ("rdna3", "v_dot4_i32_iu8", (u32(0x7F7F7F7F), u32(0x7F7F7F7F), u32(2**31 - 5), u32(3)), [2**31 - 1]),
+    ("cdna", "v_dot4_i32_i8", (u32(0x80808080), u32(0x7F7F7F7F), u32(-(2**31) + 5)), [2**31]),
+    ("cdna", "v_pk_add_i16", (u32(0x7FFF8000), u32(0x0001FFFF)), [0x7FFF8000]),
+    ("cdna", "v_pk_sub_u16", (u32(0x00050002), u32(0x00020005)), [0x00030000]),
+]
+
+
+@pytest.mark.parametrize(("family", "name", "values", "want"), CLAMPED)
+def test_integer_clamp_saturates(family: str, name: str, values: Any, want: list[int]) -> None:
+    found = meaning(family, name, clamp=True)
+    assert found is not None
+    with np.errstate(all="ignore"):
+        assert found.run(*values)[0][0].tolist() == want
+
+
+def test_clamp_without_a_known_meaning_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="v_mad_u32_u24"):
+        meaning("cdna", "v_mad_u32_u24", clamp=True)
 
 
 def test_what_is_no_arithmetic_has_no_meaning() -> None:

@@ -11,7 +11,7 @@ from functools import cache
 
 from forge.amdgcn.pseudocode import division, floats, integers  # fills BY_HAND
 from forge.amdgcn.pseudocode.by_hand import BY_HAND
-from forge.amdgcn.pseudocode.corrections import ALIASES, MACHINE, corrected
+from forge.amdgcn.pseudocode.corrections import ALIASES, CLAMPED, MACHINE, corrected
 from forge.amdgcn.pseudocode.meaning import Meaning, Output
 from forge.amdgcn.pseudocode.translate import FAMILIES, texts, translate
 from forge.errors import UnsupportedError
@@ -20,11 +20,15 @@ __all__ = ["FAMILIES", "Meaning", "Output", "division", "floats", "integers", "m
 
 
 @cache
-def meaning(family: str, name: str, *, ocp: bool | None = None, saturating: bool = False) -> Meaning | None:
+def meaning(
+    family: str, name: str, *, ocp: bool | None = None, saturating: bool = False, clamp: bool = False
+) -> Meaning | None:
     """What `name` computes, or None if it is no arithmetic that this package gives.
 
     `name` is the mnemonic in lower case, without _e32 or _e64. `ocp` says which 8-bit floats: OCP's, as on gfx950 and
     gfx12 (rdna4's default), or those of gfx942 (cdna's default); `saturating`, how conversion to them overflows.
+    `clamp` is the instruction's clamp bit: an integer result then saturates, and `UnsupportedError` is raised where that
+    is not known; the clamp of a float is the machine's.
     """
     if MACHINE.fullmatch(name):
         return None
@@ -35,10 +39,15 @@ def meaning(family: str, name: str, *, ocp: bool | None = None, saturating: bool
         known = single
     if known not in packaged:
         return None
-    if known in BY_HAND:
-        return BY_HAND[known]
+    exact = clamp and CLAMPED.fullmatch(known) is not None
     try:
-        wide = family != "cdna" if ocp is None else ocp
-        return translate(home, known, corrected(home, known, packaged[known]), ocp=wide, saturating=saturating)
+        found = None if exact else BY_HAND.get(known)
+        if found is None:
+            text = corrected(home, known, packaged[known])
+            wide = family != "cdna" if ocp is None else ocp
+            found = translate(home, known, text, ocp=wide, saturating=saturating, clamp=exact)
     except UnsupportedError:
         return None
+    if clamp and not exact and not any(output.float for output in found.outputs):
+        raise UnsupportedError(f"{name} with its clamp bit set has no emulation", where=f"family {family}")
+    return found

@@ -35,8 +35,6 @@ def by_hand(*names: str, outputs: tuple[Output, ...], wide: str = "") -> Callabl
     return register
 
 
-
-
 def field(value: Any) -> int:
     """A field of the encoding, which comes as uint32[1, 1], as a number."""
     return int(value.item())

@@ -14,7 +14,7 @@ _SAME = {  # one argument, result of its type
     "abs": "np.abs", "trunc": "np.trunc", "floor": "np.floor", "sqrt": "np.sqrt", "cvtToQuietNAN": "to_quiet_nan",
 }  # fmt: skip
 _EXTREMES = re.compile(r"v_(min|max|minimum|maximum)(3?)(_num)?_f(16|32|64)")
-_CONVERSION = re.compile(r"(u4|i4|u8|i8|u16|i16|u32|i32|f16|f32|f64|bf16|fp8|bf8)_to_(\w+)")
+_CONVERSION = re.compile(r"(u4|i4|u8|i8|u16|i16|u32|i32|i64|f16|f32|f64|bf16|fp8|bf8)_to_(\w+)")
 
 
 def call(name: str, arguments: tuple[Expr, ...], values: list[Value], again: Callable[[Expr], Value]) -> Value | None:

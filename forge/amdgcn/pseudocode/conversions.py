@@ -34,7 +34,7 @@ def to_norm(x: Array, kind: str) -> Array:
 def saturated(x: Array, kind: str, bits: int) -> Array:
     """An integer array kept within the range of `kind` and `bits`."""
     low, high = _RANGES[kind, bits]
-    return np.clip(x, low, high)
+    return np.clip(x, low, high).astype(np.int32 if kind == "i" else np.uint32)
 
 
 def to_bf16(x: Array) -> Array:
@@ -104,7 +104,8 @@ def to_f8(x: Array, kind: str, ocp: bool, saturating: bool) -> Array:
     middle = (below + above) / 2
     code = np.where((size > middle) | ((size == middle) & odd), upper, upper - 1)
     limit = finite[-1] + (finite[-1] - finite[-2]) / 2
-    overflow = np.isnan(size) if saturating else size >= limit if len(finite) % 2 == 0 else size > limit  # a tie goes to the even code
+    past = size >= limit if len(finite) % 2 == 0 else size > limit  # a tie goes to the even code
+    overflow = past & ~np.bool_(saturating)
     beyond, invalid = (0x7F, 0x7F) if kind == "fp8" else (0x7C, 0x7E)
     sign = np.where(np.signbit(x), 128, 0)
     if not ocp:

@@ -40,6 +40,9 @@ MACHINE = re.compile(
     r"|v_\w*(mfma|wmma|smfmac|swmmac|accvgpr)\w*"
 )
 
+# Where the clamp bit saturates an integer.
+CLAMPED = re.compile(r"v_(pk_)?(add|sub|subrev|mad)(_nc|_lo)?_[iu](16|32)(_[iu]16)?|v_dot[248]c?_[iu]32_\w+")
+
 
 def corrected(family: str, name: str, text: str) -> str:
     """The pseudocode of an instruction as it is to be translated."""

@@ -170,7 +170,7 @@ def parse(text: str) -> tuple[Statement, ...]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise UnsupportedError(f"pseudocode has a character outside its language: {text[at:at + 20]!r}")
+            raise UnsupportedError(f"pseudocode has a character outside its language: {text[at : at + 20]!r}")
         if match.lastgroup is not None:
             tokens.append((match.lastgroup, match.group()))
         at = match.end()

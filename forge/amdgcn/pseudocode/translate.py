@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from forge.amdgcn.pseudocode import conversions, functions
+from forge.amdgcn.pseudocode.clamp import clamped
 from forge.amdgcn.pseudocode.emit import Emitter
 from forge.amdgcn.pseudocode.meaning import Meaning, Output
 from forge.amdgcn.pseudocode.parse import Bit, Name, Number, Slice, Statement, View, parse
@@ -39,9 +40,11 @@ def texts(family: str) -> Mapping[str, str]:
     return found
 
 
-def translate(family: str, name: str, text: str, *, ocp: bool, saturating: bool = False) -> Meaning:
+def translate(
+    family: str, name: str, text: str, *, ocp: bool, saturating: bool = False, clamp: bool = False
+) -> Meaning:
     """The meaning of one instruction by its text; `UnsupportedError` says what in it has no translation."""
-    body = parse(text)
+    body = clamped(parse(text)) if clamp else parse(text)
     widths = _widths(body)
     emitter = Emitter(widths, _Instructions(family))
     source, inputs, outputs = emitter.function(name, body)
