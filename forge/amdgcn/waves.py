@@ -4,9 +4,10 @@ All waves of a `Waves` share one program counter; each has a row of its own in e
 uint32[n, lanes], a scalar one uint32[n, 1], so that NumPy's broadcasting is the hardware's. Masks (EXEC, VCC, a pair
 of scalar registers) are uint64[n, 1] with one bit a lane.
 
-Which registers were ever written is kept for all waves together, as the bits of an integer: bit r is the scalar
-register of encoding r, bit SCC is the condition code, bit VECTOR + r is vector register r (accumulation registers
-follow the 256 ordinary ones).
+Which registers were ever written is kept as the bits of an integer: bit r is the scalar register of encoding r, bit
+SCC is the condition code, bit VECTOR + r is vector register r (accumulation registers follow the 256 ordinary ones).
+`defined` is what all waves have written; where waves that took different ways have joined, `before` says what else
+each of them had.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Waves:
     scratch: Scratch
     pc: int = 0
     defined: int = 0
+    before: tuple[int, ...] = ()  # for each wave; () if there is nothing to say
     pending: list[tuple[str, int]] = field(default_factory=list)  # (counter, registers) of loads not waited for
     active: np.ndarray = field(init=False)  # bool[n, lanes]: EXEC as a mask
     all_active: bool = field(init=False)
@@ -51,6 +53,21 @@ class Waves:
     @property
     def n(self) -> int:
         return len(self.ids)
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """What each wave has written."""
+        return tuple(b | self.defined for b in self.before or (0,) * self.n)
+
+    def lacks(self, needs: int) -> int:
+        """Of the registers `needs`, those that some wave has never written."""
+        missing = needs & ~self.defined
+        if not (missing and self.before):
+            return missing
+        lacking = 0
+        for had in self.before:
+            lacking |= missing & ~had
+        return lacking
 
     def mask(self, index: int) -> np.ndarray:
         """The lane mask in scalar register `index` (and the next, where a wave has 64 lanes): uint64[n, 1]."""
@@ -82,17 +99,21 @@ class Waves:
         """A copy with only the waves that `rows` (bool[n]) marks."""
         return Waves(
             self.ids[rows], self.group[rows], self.lanes, self.vgpr[:, rows], self.sgpr[:, rows], self.scc[rows],
-            self.memory, self.lds, self.scratch, self.pc, self.defined, list(self.pending),
+            self.memory, self.lds, self.scratch, self.pc, self.defined,
+            tuple(b for b, chosen in zip(self.before, rows, strict=False) if chosen), list(self.pending),
         )  # fmt: skip
 
     def joined(self, other: Waves) -> Waves:
         """These waves and `other`, which stand at the same program counter. Loads of either are outstanding."""
         pending = self.pending + [p for p in other.pending if p not in self.pending]
+        before = (
+            () if {*self.written} == {*other.written} and len({*self.written}) == 1 else self.written + other.written
+        )
         return Waves(
             np.concatenate([self.ids, other.ids]), np.concatenate([self.group, other.group]), self.lanes,
             np.concatenate([self.vgpr, other.vgpr], 1), np.concatenate([self.sgpr, other.sgpr], 1),
             np.concatenate([self.scc, other.scc]), self.memory, self.lds, self.scratch, self.pc,
-            self.defined & other.defined, pending,
+            self.defined & other.defined, before, pending,
         )  # fmt: skip
 
 

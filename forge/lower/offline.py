@@ -36,6 +36,8 @@ class CodeObject:
     sgpr_spills: int
     scratch: int
     lds: int
+    parameters: tuple[tuple[str, str], ...]  # (name, Triton's type) of the arguments that a launch passes, in order
+    threads: int  # of a workgroup
 
     def check(self, target: DeviceTarget) -> None:
         """Raise CompileError if the code spills registers or wants more LDS than the target has."""
@@ -104,6 +106,8 @@ def compile_launch(launch: Launch, target: DeviceTarget) -> CodeObject:
         sgpr_spills=_field(text, ".sgpr_spill_count"),
         scratch=_field(text, ".private_segment_fixed_size"),
         lds=kernel.metadata.shared,
+        parameters=tuple((n, t) for n, t in kernel.src.signature.items() if t != "constexpr"),
+        threads=kernel.metadata.num_warps * target.wave,
     )
 
 

@@ -1,0 +1,211 @@
+"""Arithmetic instructions: AMD's pseudocode between operands that are read and results that are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from forge.amdgcn.decode import family
+from forge.amdgcn.instruction import Instruction, Operand
+from forge.amdgcn.operands import Read, Write, constant, halfword, reader, row, source, writer
+from forge.amdgcn.pseudocode import Meaning, Output, meaning
+from forge.amdgcn.pseudocode.functions import fma
+from forge.amdgcn.waves import EXEC, VCC, Waves, lane_ids, pack
+
+Execute = Callable[[Waves], Any]
+
+_IMMEDIATES = ("SIMM16", "SIMM32")
+_FIELDS = {"OPSEL": "opsel", "OPSEL_HI": "opsel_hi", "NEG": "neg", "NEG_HI": "neg_hi"}
+FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
+
+
+def bind(instruction: Instruction, arch: str) -> Execute | None:
+    """What `instruction` does, or None if it is no arithmetic."""
+    kind = family(arch)
+    rdna = kind != "cdna"
+    if instruction.parts:
+        return _dual(instruction, kind)
+    if "_fma_mix" in instruction.name or "_mad_mix" in instruction.name:
+        return _mix(instruction, rdna)
+    found = meaning(kind, instruction.name)
+    if found is None:
+        return None
+    compute, write = _inputs(instruction, found, rdna), _outputs(instruction, found, rdna)
+    if len(write) == 1:
+        run, (only,) = compute, write
+        return lambda w: only(w, run(w)[0])
+
+    def execute(w: Waves) -> None:
+        for put, value in zip(write, compute(w), strict=True):
+            put(w, value)
+
+    return execute
+
+
+def _inputs(instruction: Instruction, found: Meaning, rdna: bool) -> Callable[[Waves], tuple[np.ndarray, ...]]:
+    reads = [_input(name, instruction, rdna) for name in found.inputs]
+    run = found.run
+    if len(reads) == 1:
+        (a,) = reads
+        return lambda w: run(a(w))
+    if len(reads) == 2:
+        a, b = reads
+        return lambda w: run(a(w), b(w))
+    if len(reads) == 3:
+        a, b, c = reads
+        return lambda w: run(a(w), b(w), c(w))
+    return lambda w: run(*[read(w) for read in reads])
+
+
+def _input(name: str, instruction: Instruction, rdna: bool) -> Read:
+    """How to read what the pseudocode calls `name`."""
+    operands = instruction.operands
+    if name in _FIELDS:
+        fixed = constant(instruction.fields.get(_FIELDS[name], 0), 32)
+        return lambda w: fixed
+    if name == "laneId":
+        return lambda w: lane_ids(w.lanes)
+    if name == "SCC":
+        return lambda w: w.scc
+    if name == "EXEC":
+        return lambda w: w.mask(EXEC)
+    if name == "WAVE32":
+        return lambda w: constant(int(w.lanes == 32), 32)
+    if name == "VCC":
+        index = operands["VCC"].index if "VCC" in operands else VCC
+        if "VCC" in operands and operands["VCC"].file == "const":
+            return reader(operands["VCC"], rdna=rdna)
+        return lambda w: w.mask(index)
+    if name in ("D0", "D1"):
+        return reader(operands["D0"], rdna=rdna)
+    if name in operands:
+        return source(instruction, name, rdna=rdna)
+    if name in ("S0", "S1") and "SIMM16" in operands:  # SOPK: some pseudocode calls the immediate a source
+        return reader(operands["SIMM16"], rdna=rdna)
+    raise KeyError(f"{instruction}: the pseudocode reads {name}, which the encoding does not have")
+
+
+def _outputs(instruction: Instruction, found: Meaning, rdna: bool) -> list[Write]:
+    return [_output(output, instruction, rdna) for output in found.outputs]
+
+
+def _output(output: Output, instruction: Instruction, rdna: bool) -> Write:
+    operands = instruction.operands
+    if output.name == "SCC":
+        return _write_scc
+    if output.per_lane_bit:
+        if output.name == "EXEC":
+            return lambda w, bits: w.write_mask(EXEC, pack(np.broadcast_to(bits, w.active.shape) & w.active))
+        target = operands.get("D0") if output.name == "D0" else operands.get("SDST")
+        return _mask_writer(target.index if target else VCC, rdna)
+    if output.name == "EXEC":
+        return lambda w, value: w.write_mask(EXEC, value.astype(np.uint64))
+    if output.name == "VCC":
+        return lambda w, value: w.write_mask(VCC, value.astype(np.uint64))
+    target = operands["D0"] if output.name == "D0" else operands["S0"]  # D1: v_swap writes its source too
+    write = writer(instruction, target, output.bits, rdna=rdna)
+    return _modified(write, output, instruction)
+
+
+def _write_scc(w: Waves, value: np.ndarray) -> None:
+    w.scc = np.broadcast_to(value, w.scc.shape).astype(np.uint32)
+
+
+def _mask_writer(index: int, rdna: bool) -> Write:
+    if index == 124 and rdna:
+        return lambda w, bits: None
+    return lambda w, bits: w.write_mask(index, pack(np.broadcast_to(bits, w.active.shape) & w.active))
+
+
+def _modified(write: Write, output: Output, instruction: Instruction) -> Write:
+    """The output modifiers: omod multiplies a float by 2, 4 or 1/2, clamp keeps it within [0, 1] and NaN becomes 0."""
+    omod, clamp = instruction.fields.get("omod", 0), instruction.fields.get("clamp", 0)
+    if not output.float or not (omod or clamp):
+        return write
+    kind = FLOATS[output.bits]
+    raw = {16: np.uint16, 32: np.uint32, 64: np.uint64}[output.bits]
+    factor = kind((1, 2, 4, 0.5)[omod])
+
+    def modified(w: Waves, value: np.ndarray) -> None:
+        number = np.ascontiguousarray(value.astype(raw)).view(kind) * factor
+        if clamp:
+            number = np.where(number > 0, np.minimum(number, kind(1)), kind(0))
+        bits = number.view(raw)
+        write(w, bits.astype(np.uint32) if output.bits == 16 else bits)
+
+    return modified
+
+
+def _dual(instruction: Instruction, kind: str) -> Execute:
+    """Two operations that both read before either writes."""
+    halves = []
+    for part in instruction.parts:
+        found = meaning(kind, part.name)
+        if found is None:
+            raise KeyError(f"{instruction}: {part.name} has no meaning")
+        halves.append((_inputs(part, found, True), _outputs(part, found, True)))
+    (compute_x, write_x), (compute_y, write_y) = halves
+
+    def execute(w: Waves) -> None:
+        x, y = [np.array(v) for v in compute_x(w)], [np.array(v) for v in compute_y(w)]
+        for put, value in zip((*write_x, *write_y), (*x, *y), strict=True):
+            put(w, value)
+
+    return execute
+
+
+def _mix(instruction: Instruction, rdna: bool) -> Execute:
+    """v_fma_mix_f32, mixlo, mixhi: one fma in f32 of operands that are f32, or halves of registers in f16.
+
+    op_sel_hi says which sources are f16, op_sel which half; neg_hi is abs here. Not every family has pseudocode of it.
+    """
+    fields, operands = instruction.fields, instruction.operands
+    reads = [_mixed(operands[f"S{i}"], i, fields, rdna) for i in range(3)]
+    index = row(operands["D0"])
+    clamp = fields.get("clamp", 0)
+    half = instruction.name.endswith("f16")
+    put = halfword(index, int("mixhi" in instruction.name), keep=True)
+
+    def execute(w: Waves) -> None:
+        a, b, c = (read(w) for read in reads)
+        result = fma(a, b, c)
+        if clamp:
+            result = np.where(result > 0, np.minimum(result, np.float32(1)), np.float32(0))
+        if half:
+            put(w, result.astype(np.float16).view(np.uint16).astype(np.uint32))
+        else:
+            w.write_vector(index, result.view(np.uint32))
+
+    return execute
+
+
+def _mixed(operand: Operand, number: int, fields: Any, rdna: bool) -> Read:
+    f16 = fields["opsel_hi"] >> number & 1
+    if operand.file == "const" and f16 and 240 <= operand.index <= 248:
+        from forge.amdgcn.decode import inline_float
+
+        fixed = constant(inline_float(operand.index, "f16"), 32)
+        read: Read = lambda w: fixed  # noqa: E731
+    elif operand.file == "const" and not f16 and 240 <= operand.index <= 248:
+        from forge.amdgcn.decode import inline_float
+
+        fixed = constant(inline_float(operand.index, "f32"), 32)
+        read = lambda w: fixed  # noqa: E731
+    else:
+        read = reader(operand, rdna=rdna)
+    shift = np.uint32(16 * (fields["opsel"] >> number & 1))
+    absolute, negative = fields["neg_hi"] >> number & 1, fields["neg"] >> number & 1
+
+    def mixed(w: Waves) -> np.ndarray:
+        bits = read(w)
+        if f16:
+            value = (bits >> shift).astype(np.uint16).view(np.float16).astype(np.float32)
+        else:
+            value = bits.view(np.float32)
+        if absolute:
+            value = np.abs(value)
+        return -value if negative else value
+
+    return mixed

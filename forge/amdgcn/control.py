@@ -1,0 +1,97 @@
+"""Instructions that steer: branches, calls, barriers, waits, and the hints that change no state.
+
+A step that returns None goes on; `Branch`, `BARRIER` and `END` tell the machine otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forge.amdgcn.decode import family
+from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.operands import reader, writer
+from forge.amdgcn.waves import EXEC, VCC, Waves
+
+BARRIER, END = "barrier", "end"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where each wave goes: bool[n] chooses `target`; the others fall through. `target` may be one for each wave."""
+
+    taken: np.ndarray
+    target: Any  # int, or int[n]
+
+
+Execute = Callable[[Waves], Any]
+
+# They order, prefetch or delay; the machine runs each instruction to its end before the next.
+HINTS = {
+    "s_nop", "s_sleep", "s_setprio", "s_clause", "s_delay_alu", "s_set_inst_prefetch_distance", "s_inst_prefetch",
+    "s_wait_idle", "s_wait_event", "s_waitcnt_depctr", "s_wait_alu", "s_code_end", "s_sethalt", "s_icache_inv",
+    "s_dcache_inv", "s_dcache_wb", "s_ttracedata", "s_ttracedata_imm", "s_incperflevel", "s_decperflevel",
+    "s_version", "v_nop", "v_pipeflush", "s_barrier_signal", "s_sendmsg",
+}  # fmt: skip
+
+
+def bind(instruction: Instruction, arch: str, base: int) -> Execute | None:
+    """What a steering `instruction` does, or None if it does not steer. `base` is the address of the code."""
+    name, operands = instruction.name, instruction.operands
+    if name in HINTS or name.startswith(("s_waitcnt", "s_wait_")):
+        return _nothing
+    if name in ("s_endpgm", "s_endpgm_saved"):
+        return lambda w: END
+    if name in ("s_barrier", "s_barrier_wait"):
+        return lambda w: BARRIER
+    if name == "s_branch" or name.startswith("s_cbranch_"):
+        offset = (operands["SIMM16"].value ^ 0x8000) - 0x8000
+        return _branch(name, instruction.next + 4 * offset)
+    if name in ("s_getpc_b64", "s_setpc_b64", "s_swappc_b64", "s_call_b64"):
+        return _call(instruction, arch, base)
+    return None
+
+
+def _nothing(w: Waves) -> None:
+    """A hint."""
+
+
+_CONDITIONS: dict[str, Callable[[Waves], np.ndarray]] = {
+    "s_branch": lambda w: np.ones(w.n, np.bool_),
+    "s_cbranch_scc0": lambda w: w.scc[:, 0] == 0,
+    "s_cbranch_scc1": lambda w: w.scc[:, 0] != 0,
+    "s_cbranch_vccz": lambda w: w.mask(VCC)[:, 0] == 0,
+    "s_cbranch_vccnz": lambda w: w.mask(VCC)[:, 0] != 0,
+    "s_cbranch_execz": lambda w: w.mask(EXEC)[:, 0] == 0,
+    "s_cbranch_execnz": lambda w: w.mask(EXEC)[:, 0] != 0,
+}
+
+
+def _branch(name: str, target: int) -> Execute | None:
+    condition = _CONDITIONS.get(name)
+    return None if condition is None else lambda w: Branch(condition(w), target)
+
+
+def _call(instruction: Instruction, arch: str, base: int) -> Execute:
+    """Program counters as values: addresses from `base` on."""
+    rdna = family(arch) != "cdna"
+    operands = instruction.operands
+    save = writer(instruction, operands["D0"], 64, rdna=rdna) if "D0" in operands else None
+    where = reader(operands["S0"], rdna=rdna) if "S0" in operands else None
+    after = np.array([[base + instruction.next]], np.uint64)
+    near = instruction.next + 4 * ((operands["SIMM16"].value ^ 0x8000) - 0x8000) if "SIMM16" in operands else 0
+
+    def execute(w: Waves) -> Branch | None:
+        target: Any = near
+        if where is not None:
+            target = np.broadcast_to(where(w), (w.n, 1))[:, 0].astype(np.int64) - base
+        if save is not None:
+            save(w, np.broadcast_to(after, (w.n, 1)))
+        if instruction.name == "s_getpc_b64":
+            return None
+        return Branch(np.ones(w.n, np.bool_), target)
+
+    return execute

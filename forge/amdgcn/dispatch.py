@@ -1,0 +1,140 @@
+"""A dispatch: the grid cut into batches of workgroups, each started as the command processor starts it.
+
+What a wave finds in its registers at its first instruction follows from the kernel descriptor: the user SGPRs in
+their order (the pointer to the arguments, or the arguments themselves where they are preloaded), then the workgroup's
+ids, and each lane's id in v0. Source: LLVM AMDGPUUsage, "Initial Kernel Execution State".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from forge.amdgcn.codeobject import KernelCode
+from forge.amdgcn.lds import Lds
+from forge.amdgcn.machine import DEFAULT_LIMIT, Machine
+from forge.amdgcn.memory import Memory, Scratch
+from forge.amdgcn.program import Step
+from forge.amdgcn.waves import ACC, EXEC, POISON, VECTOR, Waves
+from forge.errors import UnsupportedError
+
+BATCH_LANES = (
+    4096  # lanes that run in lockstep: NumPy's own cost a call is spread over them, the caches still hold them
+)
+TTMP7, TTMP8, TTMP9 = 115, 116, 117
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """One launch of a kernel: its steps, the grid in workgroups, the threads of one, and its memory."""
+
+    code: KernelCode
+    steps: Mapping[int, Step]
+    grid: tuple[int, int, int]
+    threads: int
+    lds: int  # bytes of LDS a workgroup has
+    memory: Memory
+    arguments: np.ndarray  # uint8: the kernarg segment, mapped in `memory`
+    limit: int = DEFAULT_LIMIT
+    check_races: bool = False
+    count_lanes: bool = False
+
+    def run(self) -> None:
+        """Run every workgroup. Raises EmulationError at the first trap; what was stored before stays stored."""
+        self._supported()
+        for first in self._batches():
+            Machine(self.steps, limit=self.limit, count_lanes=self.count_lanes).run(self.start(first))
+
+    def _supported(self) -> None:
+        descriptor = self.code.descriptor
+        if descriptor.float_round_32 or descriptor.float_round_16_64:
+            raise UnsupportedError(f"{self.code.name} does not round to nearest; the emulator does nothing else")
+        if descriptor.float_denorm_32 != 3 or descriptor.float_denorm_16_64 != 3:
+            raise UnsupportedError(f"{self.code.name} flushes denormals; the emulator keeps them")
+        if self.threads % self.code.wave:
+            raise UnsupportedError(f"{self.threads} threads are no whole waves of {self.code.wave}")
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        """Indices of the workgroups that run together."""
+        total = self.grid[0] * self.grid[1] * self.grid[2]
+        together = max(1, BATCH_LANES // self.threads)
+        for first in range(0, total, together):
+            yield np.arange(first, min(first + together, total))
+
+    def start(self, groups: np.ndarray) -> Waves:
+        """The waves of `groups` before their first instruction."""
+        code, lanes = self.code, self.code.wave
+        per_group = self.threads // lanes
+        n = len(groups) * per_group
+        registers = ACC + code.agprs if code.agprs else code.descriptor.vgprs
+        waves = Waves(
+            ids=(groups[:, None] * per_group + np.arange(per_group)).reshape(-1),
+            group=np.repeat(np.arange(len(groups)), per_group),
+            lanes=lanes,
+            vgpr=np.full((registers, n, lanes), POISON, np.uint32),
+            sgpr=np.full((128, n, 1), POISON, np.uint32),
+            scc=np.zeros((n, 1), np.uint32),
+            memory=self.memory,
+            lds=Lds(len(groups), self.lds, check_races=self.check_races),
+            scratch=Scratch(n, lanes, code.scratch),
+            pc=code.preloaded_entry,
+        )
+        waves.sgpr[EXEC], waves.sgpr[EXEC + 1] = 0xFFFFFFFF, 0xFFFFFFFF if lanes == 64 else 0
+        waves.exec_changed()
+        waves.defined |= 3 << EXEC
+        self._scalars(waves, groups, per_group)
+        self._vectors(waves, per_group)
+        return waves
+
+    def _scalars(self, waves: Waves, groups: np.ndarray, per_group: int) -> None:
+        at = 0
+        for name, size in self.code.descriptor.user_sgprs():
+            value = self._user(name, size)
+            for offset in range(size):
+                if value is not None:
+                    self._set(waves, at + offset, value[offset])
+            at += size
+        x, y, z = np.unravel_index(groups, self.grid, order="F")
+        ids = {
+            "workgroup_id_x": x, "workgroup_id_y": y, "workgroup_id_z": z,
+            "workgroup_info": None, "private_segment_wave_offset": np.zeros_like(x),
+        }  # fmt: skip
+        for name, size in self.code.descriptor.system_sgprs():
+            value = ids[name]
+            if value is not None:
+                self._set(waves, at, np.repeat(value, per_group)[:, None])
+            at += size
+        if self.code.descriptor.workgroup_ids_in_ttmp:
+            self._set(waves, TTMP9, np.repeat(x, per_group)[:, None])
+            self._set(waves, TTMP7, np.repeat(y | z << 16, per_group)[:, None])
+            self._set(waves, TTMP8, np.tile(np.arange(per_group) << 25, len(groups))[:, None])
+
+    def _user(self, name: str, size: int) -> np.ndarray | None:
+        """The dwords of a user SGPR; None for those that hold nothing a Triton kernel may read."""
+        if name == "kernarg_segment_ptr":
+            return np.array([self.arguments.ctypes.data], np.uint64).view(np.uint32)
+        if name == "kernarg_preload":
+            words = self.arguments.view(np.uint32)
+            first = self.code.descriptor.preload_offset
+            return words[first : first + size]
+        if name in ("private_segment_buffer", "flat_scratch_init", "private_segment_size") and self.code.scratch:
+            return self._scratch(name)
+        return None
+
+    def _scratch(self, name: str) -> np.ndarray:
+        if name == "private_segment_buffer":
+            return np.array([0, 1 << 31, 0xFFFFFFFF, 1 << 23], np.uint32)  # swizzled, by lane: Scratch does the rest
+        return np.array([self.code.scratch if name == "private_segment_size" else 0, 0], np.uint32)
+
+    def _vectors(self, waves: Waves, per_group: int) -> None:
+        """v0 has the thread's id; the kernels of Triton are one-dimensional."""
+        thread = np.arange(self.threads, dtype=np.uint32).reshape(per_group, waves.lanes)
+        waves.vgpr[0] = np.tile(thread, (waves.n // per_group, 1))
+        waves.defined |= 1 << VECTOR
+
+    @staticmethod
+    def _set(waves: Waves, index: int, value: np.ndarray) -> None:
+        waves.sgpr[index] = value
+        waves.defined |= 1 << index

@@ -1,0 +1,129 @@
+"""Emulate a launch: compile it for an AMD target and run the code object on the operands in this process's memory."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from forge.amdgcn.codeobject import KernelCode, kernels
+from forge.amdgcn.decode import decode
+from forge.amdgcn.dispatch import Dispatch
+from forge.amdgcn.listing import listing
+from forge.amdgcn.machine import DEFAULT_LIMIT
+from forge.amdgcn.memory import Memory
+from forge.amdgcn.program import Step, program
+from forge.errors import UnsupportedError
+from forge.kernels.launch import Launch
+from forge.lower.offline import CodeObject, compile_launch
+from forge.target import DeviceTarget
+
+_PACKED = {
+    "i1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q", "u64": "<Q",
+    "fp16": "<e", "fp32": "<f", "fp64": "<d",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is looked for beyond the traps: missing waits, LDS races. `limit` bounds the instructions of a batch."""
+
+    waits: bool = False
+    races: bool = False
+    limit: int = DEFAULT_LIMIT
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """What a launch did: its steps with the times each ran, waves and seconds."""
+
+    object: CodeObject
+    steps: Mapping[int, Step]
+    instructions: int  # executed, summed over waves
+    seconds: float
+
+
+def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, count_lanes: bool = False) -> Emulation:
+    """Run `launch` as `target` would, on torch tensors of the CPU, which it changes in place.
+
+    Raises EmulationError where the code does what no device may be relied on to do, CompileError if it does not
+    compile, UnsupportedError for a target without an emulator.
+    """
+    return run(compile_launch(launch, target), launch, checks, count_lanes=count_lanes)
+
+
+def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count_lanes: bool = False) -> Emulation:
+    """Run a compiled launch."""
+    code, steps = load(object.binary, object.assembly, object.name, checks.waits)
+    for step in steps.values():
+        step.executed = step.lanes = 0
+    given = dict(zip(launch.fn.arg_names, launch.arguments(), strict=True))
+    memory = Memory()
+    parameters = [(name, type, given[name]) for name, type in object.parameters]
+    arguments = kernarg(code, parameters, launch.grid, object, memory)
+    memory.map(arguments, "the kernel's arguments", writable=False)
+    dispatch = Dispatch(
+        code, steps, launch.grid, object.threads, max(object.lds, code.lds), memory, arguments,
+        limit=checks.limit, check_races=checks.races, count_lanes=count_lanes,
+    )  # fmt: skip
+    begin = time.perf_counter()
+    dispatch.run()
+    seconds = time.perf_counter() - begin
+    return Emulation(object, steps, sum(s.executed for s in steps.values()), seconds)
+
+
+@lru_cache(maxsize=64)
+def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, Step]]:
+    """A kernel decoded, checked against its listing, and bound."""
+    code = kernels(binary)[name]
+    return code, program(decode(code, listing(assembly, name)), code.arch, code.text_address, waits=waits)
+
+
+def kernarg(
+    code: KernelCode,
+    parameters: list[tuple[str, str, Any]],
+    grid: tuple[int, int, int],
+    object: CodeObject,
+    memory: Memory,
+) -> np.ndarray:
+    """The kernarg segment, uint8: pointers (whose tensors are mapped), numbers, null for Triton's scratch, and the
+    hidden arguments that the HIP runtime fills in: the grid and the workgroup."""
+    explicit = [a for a in code.arguments if not a.kind.startswith("hidden")]
+    if not len(parameters) <= len(explicit) <= len(parameters) + 2:  # global and profile scratch come last
+        raise UnsupportedError(f"{code.name} takes {len(explicit)} arguments, the launch has {len(parameters)}")
+    segment = bytearray(code.kernarg_size + -code.kernarg_size % 4)
+    for argument, (name, type, value) in zip(explicit, parameters, strict=False):
+        if type.startswith("*"):
+            packed = struct.pack("<Q", _address(value, name, memory))
+        elif type in _PACKED:
+            packed = struct.pack(_PACKED[type], value)
+        else:
+            raise UnsupportedError(f"{code.name} has an argument {name} of type {type}, which cannot be passed")
+        segment[argument.offset : argument.offset + len(packed)] = packed
+    hidden = {"hidden_group_size_x": object.threads, "hidden_group_size_y": 1, "hidden_group_size_z": 1}
+    hidden |= {f"hidden_block_count_{axis}": count for axis, count in zip("xyz", grid, strict=True)}
+    hidden |= {"hidden_grid_dims": 3, "hidden_dynamic_lds_size": object.lds}
+    for argument in code.arguments:
+        if argument.kind in hidden:
+            value = hidden[argument.kind].to_bytes(argument.size, "little")
+            segment[argument.offset : argument.offset + argument.size] = value
+    return np.frombuffer(segment, np.uint8)
+
+
+def _address(value: Any, name: str, memory: Memory) -> int:
+    """Where a tensor lies; from its first to its last element it may be read and written."""
+    if value is None:
+        return 0
+    if not isinstance(value, torch.Tensor) or value.device.type != "cpu":
+        raise UnsupportedError(f"{name} is no tensor of the CPU, which is where emulated code finds its memory")
+    if value.numel() == 0:
+        return value.data_ptr()
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    flat = value.detach().as_strided((extent,), (1,)).view(torch.uint8)
+    return memory.map(flat.numpy(), name)

@@ -1,0 +1,238 @@
+"""Reading and writing operands: register files, constants, halves, modifiers, DPP and SDWA.
+
+Each function looks at an operand once and returns a closure on `Waves`, so that what an instruction does at every
+execution is only the NumPy that it needs. A read gives raw bits: uint32, or uint64 where the operand is wider than a
+dword, of a shape that broadcasts to [n, lanes]; a value of 16 bits lies in the low half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from forge.amdgcn.dpp import lane_source
+from forge.amdgcn.instruction import Instruction, Operand
+from forge.amdgcn.waves import ACC, EXEC, Waves
+
+Read = Callable[[Waves], np.ndarray]
+Write = Callable[[Waves, np.ndarray], None]
+
+U16, U32, U64 = np.uint32(16), np.uint32(32), np.uint64(32)
+NULL, M0 = 124, 125  # on RDNA; CDNA has M0 at 124
+VCCZ, EXECZ, SCC = 251, 252, 253
+
+
+def row(operand: Operand) -> int:
+    """The operand's first register among `Waves.vgpr`."""
+    return operand.index + (ACC if operand.file == "a" else 0)
+
+
+def constant(value: int, bits: int) -> np.ndarray:
+    return np.array([[value]], np.uint64 if bits > 32 else np.uint32)
+
+
+def pair(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return low.astype(np.uint64) | high.astype(np.uint64) << U64
+
+
+def reader(operand: Operand, *, rdna: bool) -> Read:
+    """The operand's bits, without modifiers."""
+    wide = operand.bits > 32
+    if operand.file == "const":
+        fixed = constant(operand.value, operand.bits)
+        return lambda w: fixed
+    if operand.file == "s":
+        return _scalar(operand, wide, rdna)
+    index = row(operand)
+    if wide:
+        return lambda w: pair(w.vgpr[index], w.vgpr[index + 1])
+    if operand.half:
+        return lambda w: w.vgpr[index] >> U16
+    return lambda w: w.vgpr[index]
+
+
+def _scalar(operand: Operand, wide: bool, rdna: bool) -> Read:
+    index = operand.index
+    if index == NULL and rdna:
+        zero = constant(0, operand.bits)
+        return lambda w: zero
+    if index == SCC:
+        return (lambda w: w.scc.astype(np.uint64)) if wide else lambda w: w.scc
+    if index in (VCCZ, EXECZ):
+        mask = 106 if index == VCCZ else EXEC
+        return lambda w: (w.mask(mask) == 0).astype(np.uint32)
+    if operand.type == "m64":
+        return lambda w: w.mask(index)
+    if wide:
+        return lambda w: pair(w.sgpr[index], w.sgpr[index + 1])
+    if operand.half:
+        return lambda w: w.sgpr[index] >> U16
+    return lambda w: w.sgpr[index]
+
+
+def source(instruction: Instruction, role: str, *, rdna: bool) -> Read:
+    """A source operand with all that the encoding does to it: DPP or SDWA, then abs, then neg."""
+    operand, fields = instruction.operands[role], instruction.fields
+    read = reader(operand, rdna=rdna)
+    number = int(role[1]) if role[0] == "S" and role[1:].isdigit() else None
+    if number is None or operand.type == "m64":
+        return read
+    if number == 0 and "dpp" in fields:
+        read = _permuted(read, fields)
+    if f"src{number}_sel" in fields:
+        read = _selected(read, fields[f"src{number}_sel"], bool(fields.get(f"src{number}_sext")))
+    if instruction.encoding.startswith("VOP3P"):
+        return _packed(instruction, read, operand, number)
+    negative = fields.get("neg", 0) >> number & 1 or fields.get(f"src{number}_neg", 0)
+    absolute = fields.get("abs", 0) >> number & 1 or fields.get(f"src{number}_abs", 0)
+    return _signed(read, operand.bits, bool(absolute), bool(negative))
+
+
+def _signed(read: Read, bits: int, absolute: bool, negative: bool) -> Read:
+    sign = 1 << bits - 1
+    if bits > 32:
+        keep, flip = np.uint64(sign - 1), np.uint64(sign)
+    else:
+        keep, flip = np.uint32(~sign & 0xFFFFFFFF), np.uint32(sign)
+    if absolute and negative:
+        return lambda w: read(w) & keep | flip
+    if absolute:
+        return lambda w: read(w) & keep
+    if negative:
+        return lambda w: read(w) ^ flip
+    return read
+
+
+def _permuted(read: Read, fields: dict[str, int]) -> Read:
+    """The operand as DPP brings it from other lanes; 0 where there is none."""
+
+    def permuted(w: Waves) -> np.ndarray:
+        lane, valid = lane_source(fields["dpp"], w.lanes)
+        value = np.broadcast_to(read(w), (w.n, w.lanes))[:, lane]
+        usable = valid if fields.get("fi") else valid & w.active[:, lane]
+        return np.where(usable, value, np.uint32(0))
+
+    return permuted
+
+
+def _selected(read: Read, select: int, signed: bool) -> Read:
+    """SDWA: a byte (0 to 3) or word (4, 5) of a dword, extended to 32 bits; 6 is the dword."""
+    if select == 6:
+        return read
+    shift, bits = (np.uint32(8 * select), 8) if select < 4 else (np.uint32(16 * (select - 4)), 16)
+    if signed:
+        up = np.uint32(32 - bits)
+        down = np.int32(32 - bits)
+        return lambda w: (((read(w) >> shift) << up).view(np.int32) >> down).view(np.uint32)
+    field = np.uint32((1 << bits) - 1)
+    return lambda w: read(w) >> shift & field
+
+
+def _packed(instruction: Instruction, read: Read, operand: Operand, number: int) -> Read:
+    """VOP3P: op_sel and op_sel_hi choose the halves that the low and the high result see, neg and neg_hi their signs."""
+    fields = instruction.fields
+    if not operand.type.startswith("pk2") or instruction.name.startswith("v_pk_mov"):
+        return read
+    low, high = fields.get("opsel", 0) >> number & 1, fields.get("opsel_hi", 0) >> number & 1
+    signs = [fields.get(n, 0) >> number & 1 if "f" in operand.type else 0 for n in ("neg", "neg_hi")]
+    if operand.bits == 64:
+        full, half, top = np.uint64(0xFFFFFFFF), np.uint64(32), 63
+    else:
+        full, half, top = np.uint32(0xFFFF), np.uint32(16), 31
+    kind = type(full)
+    flip = kind(signs[0] << (top // 2) | signs[1] << top)
+    if operand.bits == 64 and operand.file != "const":
+        # two registers: take each half from its own
+        index, scalar = (row(operand), False) if operand.file in "va" else (operand.index, True)
+        return lambda w: (
+            pair((w.sgpr if scalar else w.vgpr)[index + low], (w.sgpr if scalar else w.vgpr)[index + high]) ^ flip
+        )
+    if (low, high) == (0, 1):
+        return (lambda w: read(w) ^ flip) if flip else read
+    return lambda w: ((read(w) >> kind(half * low) & full) | (read(w) >> kind(half * high) & full) << half) ^ flip
+
+
+def writer(instruction: Instruction, operand: Operand, bits: int, *, rdna: bool) -> Write:
+    """Write the result: `bits` (16, 32 or 64) of it, in the active lanes if the register is a vector one."""
+    index = operand.index
+    if operand.file == "s":
+        return _scalar_writer(index, bits, rdna)
+    index = row(operand)
+    if bits == 64:
+
+        def write64(w: Waves, value: np.ndarray) -> None:
+            w.write_vector(index, value.astype(np.uint32))
+            w.write_vector(index + 1, (value >> U64).astype(np.uint32))
+
+        return write64
+    fields = instruction.fields
+    if "dpp" in fields:
+        return _enabled(index, bits, fields, rdna)
+    if fields.get("dst_sel", 6) != 6:
+        return _placed(index, fields["dst_sel"], fields["dst_unused"])
+    if bits == 16:
+        return halfword(index, operand.half, keep=rdna or bool(operand.half))
+    return lambda w, value: w.write_vector(index, value)
+
+
+def halfword(index: int, half: int, *, keep: bool) -> Write:
+    """Write 16 bits into half a register; the other half is kept (RDNA) or cleared (CDNA)."""
+    low, high = np.uint32(0xFFFF), np.uint32(0xFFFF0000)
+    if half:
+        return lambda w, value: w.write_vector(index, w.vgpr[index] & low | value << U16)
+    if keep:
+        return lambda w, value: w.write_vector(index, w.vgpr[index] & high | value & low)
+    return lambda w, value: w.write_vector(index, value & low)
+
+
+def _scalar_writer(index: int, bits: int, rdna: bool) -> Write:
+    if index == NULL and rdna:
+        return lambda w, value: None
+
+    def write(w: Waves, value: np.ndarray) -> None:
+        w.sgpr[index] = value.astype(np.uint32) if bits == 64 else value
+        if bits == 64:
+            w.sgpr[index + 1] = (value >> U64).astype(np.uint32)
+        if EXEC - 1 <= index <= EXEC + 1:
+            w.exec_changed()
+
+    return write
+
+
+def _enabled(index: int, bits: int, fields: dict[str, int], rdna: bool) -> Write:
+    """DPP: lanes that the masks switch off, or that have no source and no bound_ctrl, keep what they had."""
+
+    def write(w: Waves, value: np.ndarray) -> None:
+        lane, valid = lane_source(fields["dpp"], w.lanes)
+        lanes = np.arange(w.lanes)
+        on = (fields["row_mask"] >> lanes // 16 & 1).astype(bool) & (fields["bank_mask"] >> lanes % 16 // 4 & 1).astype(
+            bool
+        )
+        enabled = w.active & on
+        if not fields.get("bc"):
+            enabled &= valid if fields.get("fi") else valid & w.active[:, lane]
+        if bits == 16:
+            kept = w.vgpr[index] & np.uint32(0xFFFF0000) if rdna else np.uint32(0)
+            value = value & np.uint32(0xFFFF) | kept
+        np.copyto(w.vgpr[index], value, where=enabled)
+
+    return write
+
+
+def _placed(index: int, select: int, unused: int) -> Write:
+    """SDWA: put the low bits of the result into a byte or word; the rest is padded (0), sign-extended (1) or kept (2)."""
+    shift, bits = (8 * select, 8) if select < 4 else (16 * (select - 4), 16)
+    field = np.uint32((1 << bits) - 1)
+    rest = np.uint32(~(((1 << bits) - 1) << shift) & 0xFFFFFFFF)
+    above = np.uint32((0xFFFFFFFF << shift + bits) & 0xFFFFFFFF)
+
+    def write(w: Waves, value: np.ndarray) -> None:
+        placed = (value & field) << np.uint32(shift)
+        if unused == 2:
+            placed = placed | w.vgpr[index] & rest
+        elif unused == 1:
+            placed = np.where(value >> np.uint32(bits - 1) & np.uint32(1), placed | above, placed)
+        w.write_vector(index, placed)
+
+    return write
