@@ -1,0 +1,40 @@
+"""Each arithmetic instruction that our kernels use does what AMD's ISA documents say, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+
+import numpy as np
+import pytest
+from amdgcn.assembled import execute
+from amdgcn.instructions import cases
+from amdgcn.instructions.oracle import LINES
+from amdgcn.instructions.reference import expected
+from amdgcn.instructions.text import read_line
+
+pytestmark = pytest.mark.compile
+
+TABLES = ("float32", "float64", "packed", "integer", "compare", "scalar", "lanes", "division")
+for _table in TABLES:
+    importlib.import_module(f"amdgcn.instructions.{_table}")
+
+
+def lines():
+    found, seen = [], Counter()
+    for arch, line in LINES:
+        name = f"{arch}-{read_line(arch, line)[0].mnemonic}"
+        seen[name] += 1
+        found.append(pytest.param(arch, line, id=f"{name}-{seen[name]}"))
+    return found
+
+
+@pytest.mark.parametrize(("arch", "line"), lines())
+def test_does_what_its_words_say(arch, line):
+    with np.errstate(all="ignore"):
+        for fill in (cases.combined, cases.masked):
+            before = fill(arch, line)
+            want = expected(arch, line, cases.registers(before))
+            got = cases.registers(execute(arch, line, before))
+            wrong = cases.differences(want, got)
+            assert not wrong, f"{arch}: {line} ({fill.__name__})\n" + "\n".join(wrong)
