@@ -27,8 +27,8 @@ def meaning(
 
     `name` is the mnemonic in lower case, without _e32 or _e64. `ocp` says which 8-bit floats: OCP's, as on gfx950 and
     gfx12 (rdna4's default), or those of gfx942 (cdna's default); `saturating`, how conversion to them overflows.
-    `clamp` is the instruction's clamp bit: an integer result then saturates, and `UnsupportedError` is raised where that
-    is not known; the clamp of a float is the machine's.
+    `clamp` is the instruction's clamp bit: an integer result then saturates, and `UnsupportedError` is raised where
+    that is not known; the clamp of a float is the machine's.
     """
     if MACHINE.fullmatch(name):
         return None

@@ -112,6 +112,18 @@ for _bits in (16, 32, 64):
         _two_operands(_stem, _bits, _choose)
 
 
+def _median(bits: int) -> Run:
+    def run(S0: Array, S1: Array, S2: Array) -> tuple[Array, ...]:
+        """Speed."""
+        return (_raw(functions.median(_float(S0, bits), _float(S1, bits), _float(S2, bits))),)
+
+    return run
+
+
+for _bits in (16, 32):
+    by_hand(f"v_med3_f{_bits}", outputs=(_RESULTS[_bits],))(_median(_bits))
+
+
 def _exponent(bits: int, integer: int) -> Run:
     def run(S0: Array) -> tuple[Array, ...]:
         """Of denormals and zero too, where the text takes the field at its word; 0 for infinity and NaN."""

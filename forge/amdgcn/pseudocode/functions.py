@@ -38,13 +38,20 @@ def fma(a: Array, b: Array, c: Array) -> Array:
         wide = total + c
         result = wide.astype(np.float32)
         # The second rounding can only err where the first one landed on a tie, or where float32 has fewer bits left.
-        if np.any((wide.view(np.uint64) & _BELOW_F32) == _HALF_ULP_F32) or np.any(np.abs(result) < _NORMAL_F32):
+        tie = np.any((wide.view(np.uint64) & _BELOW_F32) == _HALF_ULP_F32)
+        small = np.abs(result) < _NORMAL_F32
+        if tie or (small.any() and np.any(small & (result != wide))):
             result = to_odd(*two_sum(total, c.astype(np.float64))).astype(np.float32)
         return result
     if a.dtype == np.float16:
         product = np.multiply(a, b, dtype=np.float64)  # exact: 22 bits
-        odd: Array = to_odd(*two_sum(product, c.astype(np.float64))).astype(np.float16)
-        return odd
+        addend = c.astype(np.float64)
+        wide = product + addend
+        part = wide - product
+        if not (np.all(part == addend) and np.all(wide - part == product)):  # the sum was not exact
+            wide = to_odd(*two_sum(product, addend))
+        narrow: Array = wide.astype(np.float16)
+        return narrow
     return _fma_f64(a, b, c)
 
 
@@ -212,6 +219,17 @@ def _propagating(smaller: bool) -> Callable[[Array, Array], Array]:
 min_ieee, max_ieee = _ieee(True), _ieee(False)
 min_number, max_number = _number(True), _number(False)
 minimum, maximum = _propagating(True), _propagating(False)
+
+
+def median(a: Array, b: Array, c: Array) -> Array:
+    """The middle one of three numbers; with a NaN among them, the smallest by `min_ieee`."""
+    result = select(False, select(True, a, b), select(True, select(False, a, b), c))
+    if np.any(result == 0):  # then the pseudocode's order of comparisons, which takes -0 for +0, gives the sign
+        largest = select(False, select(False, a, b), c)
+        rest = np.where(largest == b, select(False, a, c), select(False, a, b))
+        result = np.where(largest == a, select(False, b, c), rest)
+    nan = np.isnan(a) | np.isnan(b) | np.isnan(c)
+    return np.where(nan, min_ieee(min_ieee(a, b), c), result) if nan.any() else result
 
 
 def flush(x: Array) -> Array:
