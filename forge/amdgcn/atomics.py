@@ -44,7 +44,7 @@ def update(
     if fresh.all():
         old = flat[index]
         flat[index] = atomic.change(old, *operands)
-        return old
+        return np.asarray(old)
     place = np.arange(len(index))
     turn = np.empty(len(index), np.int64)
     turn[order] = place - np.maximum.accumulate(np.where(fresh, place, 0))  # how many lanes before use the address
@@ -107,7 +107,7 @@ CHANGES: dict[str, tuple[Update, int, np.ufunc | None]] = {
         lambda old, value: np.where((old == 0) | (old > value), value, old - old.dtype.type(1)), 1, None,
     ),
     "swap": (lambda old, value: value, 1, None),
-    "cmpswap": (lambda old, value, compare: np.where(old == compare, value, old), 2, None),
+    "cmpswap": (lambda old, value, compare: np.asarray(np.where(old == compare, value, old)), 2, None),
     "sub_clamp": (lambda old, value: np.where(old < value, old.dtype.type(0), old - value), 1, None),
     "cond_sub": (lambda old, value: np.where(old >= value, old - value, old), 1, None),
     "mskor": (lambda old, mask, value: (old & ~mask) | value, 2, None),

@@ -134,7 +134,7 @@ class Window:
             at = int(address[row, lane]) + self.offset
             what = f"{size} bytes at {at:#x} of {self.cells.name}, which {align} does not divide"
             raise Fault(MISALIGNED, what, wave=row, lane=lane)
-        return position
+        return np.asarray(position)
 
     def load(self, address: np.ndarray, active: Mask, size: int) -> np.ndarray:
         position = self.positions(address, active, size, alignment(size))

@@ -119,6 +119,15 @@ def test_stores_change_those_bytes_and_no_others(arch, space):
         np.testing.assert_array_equal(held, want, err_msg=f"{arch} {space} {cdna}")
 
 
+def test_a_32_bit_offset_to_a_scalar_base_is_unsigned():
+    memory, tensor, base = mapped(64)
+    w = state("gfx1201", memory=memory)
+    put_scalar(w, 4, base - 0x90000000, base - 0x90000000 >> 32)
+    w.vgpr[2] = 0x90000008
+    run("gfx1201", "global_load_b32 v8, v2, s[4:5] offset:-4", w)
+    assert (w.vgpr[8][w.active] == tensor[4:8].view(np.uint32)[0]).all()
+
+
 def test_the_last_lane_s_store_to_one_address_stays():
     memory, tensor, base = mapped(64)
     w = state("gfx1100", memory=memory)
@@ -184,6 +193,11 @@ def test_structured_and_swizzled_buffers_follow_the_address_formula(arch):
                 place = (index // 16 * 32 + at // 4 * 4) * 16 + index % 16 * 4 + at % 4 if swizzle else index * 32 + at
                 want = tensor[place : place + 4].view(np.uint32)[0] if index < 17 else 0
                 assert w.vgpr[8 + k, 1, lane] == want
+        run(arch, f"buffer_load_{'ubyte' if arch == 'gfx942' else 'u8'} v8, v[2:3], s[4:7], 0 idxen offen offset:7", w)
+        for lane in range(w.lanes):
+            index, at = int(w.vgpr[2, 0, lane]), int(w.vgpr[3, 0, lane]) + 7
+            place = (index // 16 * 32 + at // 4 * 4) * 16 + index % 16 * 4 + at % 4 if swizzle else index * 32 + at
+            assert w.vgpr[8, 1, lane] == (tensor[place] if index < 17 else 0)
 
 
 def test_gfx90a_spills_to_scratch_by_its_buffer_resource():
@@ -324,6 +338,11 @@ def test_tensors_are_mapped_where_they_lie():
     assert memory.load(place, None, 4).item() == 20
     with pytest.raises(Fault, match="only to be read"):
         memory.store(place, None, 4, np.zeros((1, 1, 1), np.uint32))
+    one, two = room[30:32], room[32:34]  # side by side, yet no access may run from one into the other
+    start = memory.map(one, "one")
+    memory.map(two, "two")
+    with pytest.raises(Fault, match="across the end of one"):
+        memory.load(np.array([[start + 4]], np.uint64), None, 8)
     strided = memory.map(room[::-2], "backwards")
     assert memory.load(np.array([[strided]], np.uint64), None, 4).item() == 9
 
