@@ -202,6 +202,7 @@ SPOTS: list[tuple[str, str, tuple[np.ndarray, ...], tuple[list[int], ...]]] = [
     ("cdna", "v_pk_mov_b32", (u64(1 << 32 | 2), u64(3 << 32 | 4), u32(0b10)), ([3 << 32 | 2],)),
     ("rdna4", "v_cvt_pk_fp8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(8)), ([0xC038AAAA],)),
     ("rdna4", "v_cvt_pk_fp8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(0)), ([0xAAAAC038],)),
+    ("rdna3", "v_div_scale_f32", (f32(1, 1), f32(1, 1), f32(2**96, 2**95)), (f32(2**64, 1)[0].tolist(), [1, 0])),
     ("rdna3", "s_bitset1_b64", (u32(40), u64(1)), ([1 << 40 | 1],)),
     ("rdna3", "v_frexp_exp_i32_f32", (f32(1e-40, 0, 8, np.inf),), ([2**32 - 132, 0, 4, 0],)),
 ]

@@ -157,6 +157,8 @@ def test_float_narrowing_rounds_to_nearest_even() -> None:
     wide = np.concatenate([numbers(np.float64, 400, rng), x.astype(np.float64) * (1 + 2.0**-24)])
     (got,) = run("rdna3", "v_cvt_f32_f64", wide.view(np.uint64)[None])
     assert np.array_equal(got[0].view(np.float32), [nearest(Fraction(float(v)), np.float32) for v in wide])
+    ties = (x.view(np.uint32) & np.uint32(0xFFFF0000) | np.uint32(0x8000)).view(np.float32)
+    x = np.concatenate([x, ties])
     torch_bf16 = torch.from_numpy(x.copy()).to(torch.bfloat16).to(torch.float32).numpy()
     assert np.array_equal(to_bf16(x), torch_bf16)
 
