@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+
 import numpy as np
 import pytest
 from amdgcn.accessed import mapped, put_address, put_resource, put_scalar, run, state
 
+from forge.amdgcn.access import UNSUPPORTED, bind
+from forge.amdgcn.instruction import Instruction, Operand
 from forge.amdgcn.memory import Memory, Scratch
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, UNINITIALIZED, UNKNOWN, Fault
 
@@ -362,3 +367,23 @@ def test_cache_control_does_nothing_and_what_is_missing_says_so():
         with pytest.raises(Fault, match="not modelled") as caught:
             run("gfx1100", line, w)
         assert caught.value.kind == UNKNOWN
+
+
+@pytest.mark.parametrize(("family", "arch"), [("cdna", "gfx950"), ("rdna3", "gfx1100"), ("rdna4", "gfx1201")])
+def test_every_memory_instruction_of_the_tables_is_bound_or_listed_as_missing(family, arch):
+    tables = vars(importlib.import_module(f"tinygrad.runtime.autogen.amd.{family}.enum")).values()
+    names = {name.lower() for table in tables if hasattr(table, "__members__") for name in table.__members__}
+    prefix = re.compile(
+        r"(global|flat|scratch|buffer|tbuffer|image|ds)_|s_(buffer_|scratch_)?(load|store|atomic|dcache)_"
+    )
+    roles = ("ADDR", "DATA", "DATA2", "D0", "SADDR", "SBASE", "SRSRC", "SOFFSET")
+    operands = {role: Operand(role, "s" if role[0] == "S" else "v", 4, 4, 32, "b32") for role in roles}
+    found = [name for name in names if prefix.match(name)]
+    assert len(found) > 300
+    for name in found:
+        instruction = Instruction(0, 8, name, "", operands, {"offset": 0, "offset0": 0, "offset1": 0})
+        if any(re.fullmatch(pattern, name) for pattern in UNSUPPORTED):
+            with pytest.raises(Fault, match="not"):
+                bind(instruction, arch)
+        else:
+            assert bind(instruction, arch) is not None, name

@@ -28,6 +28,8 @@ UNSUPPORTED: dict[str, str] = {  # by regular expressions of mnemonics
     r"image_\w+": "images are not modelled",
     r"tbuffer_\w+|buffer_(load|store)_(\w+_)?format_\w+": "typed buffers are not modelled",
     r"ds_(gws_\w+|append|consume|ordered_count|(add|sub)_gs_reg_rtn)": "global data share is not modelled",
+    r"ds_(direct|param)_load": "the inputs of pixel shaders are not modelled",
+    r"(buffer|global)_load_lds_(b32|[iu](8|16)|addtid_b32)": "RDNA's loads to LDS are not modelled",
     r"ds_bvh_stack_\w+": "ray tracing is not modelled",
     r"ds_(wrxchg2|storexchg_2addr)\w*|ds_condxchg32_rtn_b64": "exchanges of two addresses are not modelled",
     r"(ds|global)_(read|write|load|store)_addtid_b32": "addresses by lane number are not modelled",
