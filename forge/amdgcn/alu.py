@@ -18,6 +18,7 @@ Execute = Callable[[Waves], Any]
 
 _IMMEDIATES = ("SIMM16", "SIMM32")
 _FIELDS = {"OPSEL": "opsel", "OPSEL_HI": "opsel_hi", "NEG": "neg", "NEG_HI": "neg_hi"}
+TRUTH_TABLE = "TTBL"  # of v_bitop3: spread over the fields of modifiers that it has no other use for
 FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
 
 
@@ -29,7 +30,9 @@ def bind(instruction: Instruction, arch: str) -> Execute | None:
         return _dual(instruction, kind)
     if "_fma_mix" in instruction.name or "_mad_mix" in instruction.name:
         return _mix(instruction, rdna)
-    found = meaning(kind, instruction.name)
+    found = meaning(
+        kind, instruction.name, ocp=True if arch == "gfx950" else None, clamp=bool(instruction.fields.get("clamp"))
+    )
     if found is None:
         return None
     compute, write = _inputs(instruction, found, rdna), _outputs(instruction, found, rdna)
@@ -45,7 +48,8 @@ def bind(instruction: Instruction, arch: str) -> Execute | None:
 
 
 def _inputs(instruction: Instruction, found: Meaning, rdna: bool) -> Callable[[Waves], tuple[np.ndarray, ...]]:
-    reads = [_input(name, instruction, rdna) for name in found.inputs]
+    bare = any(name in _FIELDS or name == TRUTH_TABLE for name in found.inputs)
+    reads = [_input(name, instruction, rdna, bare) for name in found.inputs]
     run = found.run
     if len(reads) == 1:
         (a,) = reads
@@ -59,12 +63,16 @@ def _inputs(instruction: Instruction, found: Meaning, rdna: bool) -> Callable[[W
     return lambda w: run(*[read(w) for read in reads])
 
 
-def _input(name: str, instruction: Instruction, rdna: bool) -> Read:
+def _input(name: str, instruction: Instruction, rdna: bool, bare: bool) -> Read:
     """How to read what the pseudocode calls `name`."""
     operands = instruction.operands
     if name in _FIELDS:
         fixed = constant(instruction.fields.get(_FIELDS[name], 0), 32)
         return lambda w: fixed
+    if name == TRUTH_TABLE:
+        bits = [instruction.fields[f] for f in ("omod", "abs", "neg")]
+        table = constant(bits[0] << 6 | bits[1] << 3 | bits[2], 32)
+        return lambda w: table
     if name == "laneId":
         return lambda w: lane_ids(w.lanes)
     if name == "SCC":
@@ -81,7 +89,7 @@ def _input(name: str, instruction: Instruction, rdna: bool) -> Read:
     if name in ("D0", "D1"):
         return reader(operands["D0"], rdna=rdna)
     if name in operands:
-        return source(instruction, name, rdna=rdna)
+        return source(instruction, name, rdna=rdna, bare=bare)
     if name in ("S0", "S1") and "SIMM16" in operands:  # SOPK: some pseudocode calls the immediate a source
         return reader(operands["SIMM16"], rdna=rdna)
     raise KeyError(f"{instruction}: the pseudocode reads {name}, which the encoding does not have")

@@ -147,7 +147,7 @@ def decode_one(text: bytes, pc: int, arch: str, wave: int, line: Line | None = N
     else:
         name = renamed or _spelled(plain(raw.op_name.lower()), kind, arch)
         instruction = Instruction(
-            pc, raw.size(), name, _encoding(raw), _operands(raw, name, kind, wave), _fields(raw, kind), written, source
+            pc, raw.size(), name, _encoding(raw), _operands(raw, name, arch, wave), _fields(raw, kind), written, source
         )
     if line and instruction.name != plain(line.mnemonic):
         raise EmulationError(
@@ -189,10 +189,10 @@ def _fields(raw: Any, kind: str) -> dict[str, int]:
     return given
 
 
-def _operands(raw: Any, name: str, kind: str, wave: int) -> dict[str, Operand]:
+def _operands(raw: Any, name: str, arch: str, wave: int) -> dict[str, Operand]:
     from tinygrad.renderer.amd.dsl import BitField, SrcField
 
-    encoding, table = _encoding(raw), raw.operands
+    kind, encoding, table = family(arch), _encoding(raw), raw.operands
     fields = {n: (raw._raw >> f.lo) & f.mask for n, f in raw._fields}
     found: dict[str, Operand] = {}
     dpp_or_sdwa = "vsrc0" in fields
@@ -206,7 +206,8 @@ def _operands(raw: Any, name: str, kind: str, wave: int) -> dict[str, Operand]:
         format, width, _ = entry
         width = raw.op_bits.get(field_name, width)
         if role == "ADDR" and "saddr" in fields and encoding not in ("SCRATCH", "VSCRATCH"):
-            width = 64 if _absent("SADDR", fields["saddr"], fields, kind) else 32
+            flat = encoding in ("FLAT", "VFLAT")
+            width = 64 if flat or _absent("SADDR", fields["saddr"], fields, kind) else 32
         type = format.name.removeprefix("FMT_").removeprefix("NUM_").lower()
         if type == "m64":
             width = wave
@@ -237,6 +238,16 @@ def _operands(raw: Any, name: str, kind: str, wave: int) -> dict[str, Operand]:
         found["D0"] = Operand("D0", *_rest(found["DATA"]))
     if encoding in ("MUBUF", "VBUFFER", "MTBUF") and not (fields.get("offen") or fields.get("idxen")):
         found.pop("ADDR", None)
+    if encoding in ("FLAT", "VFLAT"):
+        found.pop("SADDR", None)
+    if (
+        encoding in ("SCRATCH", "VSCRATCH")
+        and not fields.get("sve")
+        and not (arch == "gfx90a" and "SADDR" not in found)
+    ):
+        found.pop("ADDR", None)
+    if fields.get("lds") or "_load_lds_" in name:
+        found.pop("D0", None)  # the data goes to LDS
     return found
 
 
@@ -287,6 +298,8 @@ def _operand(
 def inline_float(code: int, type: str) -> int:
     """The bits of an inline constant, 240 (0.5) to 248 (1 / 2 pi), for an operand of `type`."""
     base = re.sub(r"^(pk\d+_|wmma_\w+_)", "", type)
+    if base in ("b64", "u64", "i64"):
+        base = "f64"
     return _CONSTANTS.get(base, _CONSTANTS["f32"])[code]
 
 

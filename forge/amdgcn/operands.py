@@ -71,8 +71,9 @@ def _scalar(operand: Operand, wide: bool, rdna: bool) -> Read:
     return lambda w: w.sgpr[index]
 
 
-def source(instruction: Instruction, role: str, *, rdna: bool) -> Read:
-    """A source operand with all that the encoding does to it: DPP or SDWA, then abs, then neg."""
+def source(instruction: Instruction, role: str, *, rdna: bool, bare: bool = False) -> Read:
+    """A source operand with all that the encoding does to it: DPP or SDWA, then abs, then neg; none of the latter if
+    `bare`, for operations that use those fields in another way."""
     operand, fields = instruction.operands[role], instruction.fields
     read = reader(operand, rdna=rdna)
     number = int(role[1]) if role[0] == "S" and role[1:].isdigit() else None
@@ -82,6 +83,8 @@ def source(instruction: Instruction, role: str, *, rdna: bool) -> Read:
         read = _permuted(read, fields)
     if f"src{number}_sel" in fields:
         read = _selected(read, fields[f"src{number}_sel"], bool(fields.get(f"src{number}_sext")))
+    if bare:
+        return read
     if instruction.encoding.startswith("VOP3P"):
         return _packed(instruction, read, operand, number)
     negative = fields.get("neg", 0) >> number & 1 or fields.get(f"src{number}_neg", 0)
@@ -132,7 +135,7 @@ def _selected(read: Read, select: int, signed: bool) -> Read:
 def _packed(instruction: Instruction, read: Read, operand: Operand, number: int) -> Read:
     """VOP3P: op_sel and op_sel_hi choose the halves that the low and the high result see, neg and neg_hi their signs."""
     fields = instruction.fields
-    if not operand.type.startswith("pk2") or instruction.name.startswith("v_pk_mov"):
+    if not operand.type.startswith("pk2"):
         return read
     low, high = fields.get("opsel", 0) >> number & 1, fields.get("opsel_hi", 0) >> number & 1
     signs = [fields.get(n, 0) >> number & 1 if "f" in operand.type else 0 for n in ("neg", "neg_hi")]
@@ -142,12 +145,15 @@ def _packed(instruction: Instruction, read: Read, operand: Operand, number: int)
         full, half, top = np.uint32(0xFFFF), np.uint32(16), 31
     kind = type(full)
     flip = kind(signs[0] << (top // 2) | signs[1] << top)
-    if operand.bits == 64 and operand.file != "const":
-        # two registers: take each half from its own
-        index, scalar = (row(operand), False) if operand.file in "va" else (operand.index, True)
-        return lambda w: (
-            pair((w.sgpr if scalar else w.vgpr)[index + low], (w.sgpr if scalar else w.vgpr)[index + high]) ^ flip
-        )
+    if operand.bits == 64 and operand.file == "const":  # both halves see the same constant
+        twice = constant((operand.value & 0xFFFFFFFF) * 0x1_0000_0001, 64) ^ flip
+        return lambda w: twice
+    if operand.bits == 64 and operand.file == "s":
+        index = operand.index
+        return lambda w: pair(w.sgpr[index + low], w.sgpr[index + high]) ^ flip
+    if operand.bits == 64:
+        index = row(operand)
+        return lambda w: pair(w.vgpr[index + low], w.vgpr[index + high]) ^ flip
     if (low, high) == (0, 1):
         return (lambda w: read(w) ^ flip) if flip else read
     return lambda w: ((read(w) >> kind(half * low) & full) | (read(w) >> kind(half * high) & full) << half) ^ flip
