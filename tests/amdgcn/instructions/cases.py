@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from amdgcn.assembled import LANES, VCC, waves
+from amdgcn.assembled import LANES, VCC, execute, waves
 from amdgcn.instructions.oracle import Oracle
-from amdgcn.instructions.reference import Registers, matched, parts
+from amdgcn.instructions.reference import Registers, expected, matched, parts
 from amdgcn.instructions.text import Term
 from amdgcn.instructions.values import BITS, FLOATS, edges
 
@@ -22,18 +22,18 @@ def sources(arch: str, line: str) -> list[tuple[Term, str, Oracle]]:
     return list(found.values())
 
 
-def combined(arch: str, line: str) -> Waves:
-    """All lanes active; every combination of edge values, or as many random ones as the oracle allows."""
+def combined(arch: str, line: str, limit: int = 1 << 20) -> Waves:
+    """All lanes active; every combination of edge values, or as many random ones as `limit` and the oracle allow."""
     read = sources(arch, line)
     lanes, rng = LANES[arch], np.random.default_rng(3)
-    limit = min([o.lanes for _, o in parts(arch, line)])
+    limit = min([limit, *(o.lanes for _, o in parts(arch, line))])
     vector = [s for s in read if s[0].file != "s"]
     scalar = [s for s in read if s[0].file == "s"]
     across = int(np.prod([len(values(s)) for s in vector]))  # by lane
     down = int(np.prod([len(values(s)) for s in scalar]))  # by wave
     n = max(2, -(-across // lanes) * down)
     if not vector:
-        n = min(n, 1500)
+        n = min(n, 1500 if limit > 4096 else 64)
     exhaustive = n * lanes <= limit or not vector
     state = _state(arch, line, n if exhaustive else limit // lanes)
     wave = np.arange(state.n)[:, None]
@@ -92,6 +92,17 @@ def _fill(state: Waves, source: tuple[Term, str, Oracle], index: np.ndarray) -> 
         bits = other << np.uint64(16) | bits if not term.half else bits << np.uint64(16) | other
     for word in range(max(1, BITS[type] // 32)):
         base[term.index + word] = (bits >> np.uint64(32 * word) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+
+
+def wrong(arch: str, line: str, limit: int = 1 << 20) -> list[str]:
+    """What the line does otherwise than its oracle, in words."""
+    with np.errstate(all="ignore"):
+        for before in (combined(arch, line, limit), masked(arch, line)):
+            want = expected(arch, line, registers(before))
+            found = differences(want, registers(execute(arch, line, before)))
+            if found:
+                return [f"{arch}: {line} ({before.n} waves)", *found]
+    return []
 
 
 def registers(state: Waves) -> Registers:

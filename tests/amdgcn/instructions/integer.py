@@ -116,6 +116,7 @@ def shift_add(a, n, b):
         "v_lshl_add_u64 v[2:3], v[2:3], 0, v[4:5]",
         "v_lshl_add_u64 v[2:3], v[2:3], 4, v[4:5]",
         "v_lshl_add_u64 v[2:3], v[2:3], 2, s[4:5]",
+        "v_lshl_add_u64 v[2:3], v[2:3], v6, v[4:5]",
     ],
 )
 def shift_add64(a, n, b):

@@ -24,38 +24,31 @@ for _lane in ("31", "0", "s5", "63"):
     _read_lane(_lane)
 
 
-def _exchange(first: str, second: str, fetch: int, bound: int):
-    @oracle(
-        "b32 = b32 b32 b32 exec d.b32", rdna=[f"v_permlanex16_b32 v7, v6, {first}, {second} op_sel:[{fetch},{bound}]"]
-    )
-    def exchange(value, low, high, exec, old):
-        """Each lane reads from the other row of its pair: lane k's place there is nibble k of {S2, S1}.
-
-        op_sel: [inactive lanes are read too, an inactive lane reads as 0 rather than leaving D].
-        """
-        lane = np.arange(32)
-        nibble = np.where(
-            lane % 16 < 8, low >> (lane % 8 * 4).astype(np.uint32), high >> (lane % 8 * 4).astype(np.uint32)
-        ) & np.uint32(15)
-        read = np.broadcast_to(16 - lane // 16 * 16 + nibble.astype(np.int64), value.shape)
-        moved = np.take_along_axis(value, read, 1)
-        valid = np.take_along_axis(exec, read, 1) | bool(fetch)
-        return np.where(valid, moved, np.uint32(0) if bound else old).astype(np.uint32)
+PERMLANES = [
+    f"v_permlanex16_b32 v7, v6, {selectors} op_sel:[{fetch},{bound}]"
+    for selectors in ("-1, -1", "s2, s3", "s2, 0xfedcba98")
+    for fetch in (0, 1)
+    for bound in (0, 1)
+]
 
 
-for _fetch in (0, 1):
-    for _bound in (0, 1):
-        _exchange("-1", "-1", _fetch, _bound)
-        _exchange("s2", "s3", _fetch, _bound)
+@oracle("b32 = b32 b32 b32 exec d.b32", rdna=PERMLANES, modified=True)
+def exchange(part, value, low, high, exec, old):
+    """Each lane reads from the other row of its pair: lane k's place there is nibble k of {S2, S1}.
+
+    op_sel: [inactive lanes are read too, an inactive lane reads as 0 rather than leaving D].
+    """
+    fetch, bound = part.bits("op_sel", 0, 2)
+    lane = np.arange(32)
+    nibble = np.where(lane % 16 < 8, low, high) >> (lane % 8 * 4).astype(np.uint32) & np.uint32(15)
+    read = np.broadcast_to(16 - lane // 16 * 16 + nibble.astype(np.int64), value.shape)
+    moved = np.take_along_axis(value, read, 1)
+    valid = np.take_along_axis(exec, read, 1) | bool(fetch)
+    return np.where(valid, moved, np.uint32(0) if bound else old).astype(np.uint32)
 
 
-@oracle("b32 = u32 b32 exec", "ds_bpermute_b32 v4, v3, v7")
-def gather(address, value, exec):
-    """D = DATA in lane ADDR / 4, of as many as there are; 0 if that lane is inactive."""
-    read = address // 4 % value.shape[1]
+@oracle("b32 = u32 b32 exec", "ds_bpermute_b32 v4, v3, v7", "ds_bpermute_b32 v4, v3, v7 offset:8", modified=True)
+def gather(part, address, value, exec):
+    """D = DATA in lane (ADDR + offset) / 4, of as many as there are; 0 if that lane is inactive."""
+    read = (address + part.modifiers.get("offset", 0)) // 4 % value.shape[1]
     return np.where(np.take_along_axis(exec, read, 1), np.take_along_axis(value, read, 1), np.uint32(0))
-
-
-@oracle("b32 = u32 b32 exec", "ds_bpermute_b32 v4, v3, v7 offset:8")
-def gather_past(address, value, exec):
-    return gather(address + 8, value, exec)

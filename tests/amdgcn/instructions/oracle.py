@@ -26,22 +26,32 @@ class Oracle:
     flush: bool = False  # a denormal, read or written, may count as zero
     lanes: int = 16384  # at most so many combinations of edge values
     quiet: bool = False  # no signalling NaN among the inputs
+    modified: bool = False  # the function takes the instruction's text first, for modifiers of a meaning of its own
 
 
 ORACLES: dict[tuple[str, str], Oracle] = {}  # by architecture and line, and by architecture and name without suffix
 LINES: list[tuple[str, str]] = []  # (architecture, line)
 
 
-def oracle(signature: str, *lines: str, cdna=(), rdna=(), gfx1100=(), gfx1201=(), gfx11=(), near=0.0, flush=False,
-           lanes=16384, quiet=False):  # fmt: skip
+def oracle(
+    signature: str,
+    *lines: str,
+    cdna=(),
+    rdna=(),
+    gfx1100=(),
+    gfx1201=(),
+    gfx11=(),
+    **properties,
+):
     """Register the decorated function for `lines`: of all architectures, and of some (`gfx11`: cdna and gfx1100).
 
     A dual instruction is listed at its first half. Where the words leave a result open it is masked (np.ma).
+    `properties` are fields of Oracle.
     """
     results, _, sources = signature.partition("=")
 
     def register(function: Callable) -> Callable:
-        made = Oracle(tuple(results.split()), tuple(sources.split()), function, near, flush, lanes, quiet)
+        made = Oracle(tuple(results.split()), tuple(sources.split()), function, **properties)
         own = {"gfx942": (*cdna, *gfx11), "gfx1100": (*rdna, *gfx1100, *gfx11), "gfx1201": (*rdna, *gfx1201)}
         for arch in ARCHS:
             for line in (*lines, *own[arch]):

@@ -91,15 +91,15 @@ def pk_shift(n, a):
     return a >> (n & 15)
 
 
-@oracle("u64 = u64 u64", cdna=["v_pk_mov_b32 v[6:7], v[2:3], v[4:5] op_sel:[1,0]"])
-def pk_mov(a, b):
-    """D.lo = a dword of S0, D.hi = one of S1; with op_sel:[1,0] the upper and the lower."""
-    return a >> np.uint64(32) | b << np.uint64(32)
+PAIRS = ("", " op_sel:[1,0]", " op_sel:[0,1]", " op_sel:[1,1]")
 
 
-@oracle("u64 = u64 u64", cdna=["v_pk_mov_b32 v[6:7], v[2:3], v[4:5] op_sel:[0,1]"])
-def pk_mov_straight(a, b):
-    return a & np.uint64(0xFFFFFFFF) | b >> np.uint64(32) << np.uint64(32)
+@oracle("u64 = u64 u64", cdna=[f"v_pk_mov_b32 v[6:7], v[2:3], v[4:5]{s}" for s in PAIRS], modified=True)
+def pk_mov(part, a, b):
+    """D.lo = the dword of S0, D.hi = the one of S1, that op_sel names."""
+    low, high = (np.uint64(32 * s) for s in part.bits("op_sel", 0, 2))
+    full = np.uint64(0xFFFFFFFF)
+    return a >> low & full | (b >> high & full) << np.uint64(32)
 
 
 @oracle("b32 = f16 f16", cdna=["v_pack_b32_f16 v0, v1, v2", "v_pack_b32_f16 v0, v0, v1"], quiet=True)
@@ -128,20 +128,19 @@ def dot4(a, b, c):
     return dot(a, b, c, True, True)
 
 
-def _signs(modifier: str, signed_a: bool, signed_b: bool):
-    @oracle(
-        "i32 = u32 u32 i32",
-        rdna=[f"v_dot4_i32_iu8 v7, v3, v4, v7{modifier}", f"v_dot4_i32_iu8 v0, v1, v2, v3{modifier} clamp"],
-    )
-    def dot4_iu8(a, b, c):
-        """neg_lo says which of the two holds signed bytes."""
-        return dot(a, b, c, signed_a, signed_b)
+SIGNS = ("", " neg_lo:[1,0,0]", " neg_lo:[0,1,0]", " neg_lo:[1,1,0]")
 
 
-_signs("", False, False)
-_signs(" neg_lo:[1,0,0]", True, False)
-_signs(" neg_lo:[0,1,0]", False, True)
-_signs(" neg_lo:[1,1,0]", True, True)
+@oracle(
+    "i32 = u32 u32 i32",
+    rdna=[f"v_dot4_i32_iu8 v7, v3, v4, v7{s}" for s in SIGNS]
+    + [f"v_dot4_i32_iu8 v0, v1, v2, v3{s} clamp" for s in SIGNS],
+    modified=True,
+)
+def dot4_iu8(part, a, b, c):
+    """neg_lo says which of the two holds signed bytes."""
+    signed_a, signed_b, _ = part.bits("neg_lo", 0, 3)
+    return dot(a, b, c, bool(signed_a), bool(signed_b))
 
 
 @oracle("b32 = b32 b32 b32", "v_perm_b32 v0, v1, v2, v3", "v_perm_b32 v0, v1, v0, s9", "v_perm_b32 v0, v1, v2, 12")

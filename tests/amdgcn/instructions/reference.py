@@ -110,6 +110,8 @@ class _Run:
             self.store(results[0][0], results[0][1], values[0] | values[1] << width)
             return
         given = [self.source(i, term, type) for i, (term, type) in enumerate(sources)]
+        if self.oracle.modified:
+            given = [self.part, *given]
         values = self.oracle.function(*given)
         for (term, type), value in zip(results, values if isinstance(values, tuple) else (values,), strict=True):
             if isinstance(value, np.ma.MaskedArray):
@@ -161,11 +163,9 @@ class _Run:
         return value
 
     def modified(self, value: np.ndarray, term: Term, type: str) -> np.ndarray:
-        """After abs, then neg, of a float."""
+        """After abs, then neg, which are for floats and for what may be one."""
         sign = np.uint64(1 << (BITS[type] - 1))
-        if type[0] != "f":
-            assert not (term.negative or term.absolute)
-            return value
+        assert type[0] in "fb" or not (term.negative or term.absolute)
         if term.absolute:
             value = value & ~sign
         return value ^ sign if term.negative else value

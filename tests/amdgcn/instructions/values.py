@@ -60,11 +60,16 @@ def edges(type: str) -> np.ndarray:
 
 
 def constant(text: str, type: str) -> int:
-    """The bits of a constant as an operand of a type: inline values take its width, a float literal its upper half."""
-    bits = BITS[type]
+    """The bits of a constant as an operand of a type: inline values take its width, a float64 literal its upper half.
+
+    Of a pair of f32 both halves see it; of a pair of f16 the lower one, which op_sel_hi then chooses for both.
+    """
+    if type == "pk.f32":
+        return constant(text, "f32") * 0x1_0000_0001
+    bits = 16 if type == "pk.f16" else BITS[type]
     if text in INLINE_FLOATS:
         width = 32 if type in ("b32", "i32", "u32", "b16", "u16", "i16") else bits  # an integer sees the float32 bits
-        code = {16: "e", 32: "f", 64: "d"}[16 if type == "pk.f16" else width]
+        code = {16: "e", 32: "f", 64: "d"}[width]
         return int.from_bytes(struct.pack("<" + code, float(text)), "little") & ((1 << bits) - 1)
     value = int(text, 0)
     if type == "f64" and not -16 <= value <= 64:
