@@ -6,12 +6,16 @@ zero-extended. Lanes are taken in order, wave after wave: of two stores to one b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from forge.amdgcn.atomics import Atomic, update
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, UNINITIALIZED, Fault
 
 Mask = np.ndarray | None  # bool[n, lanes] of the active lanes; None: all are
+Tap = Callable[[str, np.ndarray, Mask, int], None]  # is told of each access: LOADED.., address, active lanes, bytes
+LOADED, STORED, CHANGED = "loaded", "stored", "changed"
 FILLED = {1: 1, 2: 0x0101, 4: 0x01010101}  # the flags of that many written bytes
 
 
@@ -91,6 +95,7 @@ class Written(Cells):
         super().__init__(words.view(np.uint8))
         self.flags = Cells(np.zeros_like(self.octets))
         self.name = name
+        self.tap: Tap | None = None
 
     def check(self, position: np.ndarray, active: Mask, size: int) -> None:
         """Raises Fault(UNINITIALIZED) if an active lane would read a byte that was never stored."""
@@ -116,6 +121,10 @@ class Window:
     def __init__(self, cells: Written, base: np.ndarray, size: int, offset: int) -> None:
         self.cells, self.base, self.size, self.offset = cells, base, size, offset
 
+    def tell(self, what: str, address: np.ndarray, active: Mask, size: int) -> None:
+        if self.cells.tap is not None:
+            self.cells.tap(what, address.astype(np.int64) + self.offset, active, size)
+
     def positions(self, address: np.ndarray, active: Mask, size: int, align: int) -> np.ndarray | None:
         """Byte positions in the cells of all lanes, checked; inactive ones have the first active one's address."""
         if active is not None:
@@ -140,6 +149,7 @@ class Window:
         position = self.positions(address, active, size, alignment(size))
         if position is None:
             return np.zeros((max(1, size // 4), *address.shape), np.uint32)
+        self.tell(LOADED, address, active, size)
         self.cells.check(position, active, size)
         out = self.cells.gather(position, size)
         return out if active is None else out * active
@@ -148,6 +158,7 @@ class Window:
         position = self.positions(address, active, size, alignment(size))
         if position is None:
             return
+        self.tell(STORED, address, active, size)
         if active is not None:
             position, data = chosen(position, data, active)
         self.cells.scatter(position, size, data)
@@ -159,6 +170,7 @@ class Window:
         position = self.positions(address, active, atomic.size, atomic.size)
         if position is None:
             return np.zeros((atomic.size // 4, *address.shape), np.uint32) if returned else None
+        self.tell(CHANGED, address, active, atomic.size)
         self.cells.check(position, active, atomic.size)
         return self.cells.atomic(position, active, atomic, operands, returned)
 

@@ -17,6 +17,7 @@ from forge.amdgcn.lds import Lds
 from forge.amdgcn.machine import DEFAULT_LIMIT, Machine
 from forge.amdgcn.memory import Memory, Scratch
 from forge.amdgcn.program import Step
+from forge.amdgcn.traffic import Meter
 from forge.amdgcn.waves import ACC, EXEC, POISON, VECTOR, Waves
 from forge.errors import UnsupportedError
 
@@ -39,13 +40,13 @@ class Dispatch:
     arguments: np.ndarray  # uint8: the kernarg segment, mapped in `memory`
     limit: int = DEFAULT_LIMIT
     check_races: bool = False
-    count_lanes: bool = False
+    meter: Meter | None = None  # what the launch moves is counted there, and each step's active lanes
 
     def run(self) -> None:
         """Run every workgroup. Raises EmulationError at the first trap; what was stored before stays stored."""
         self._supported()
         for first in self._batches():
-            Machine(self.steps, limit=self.limit, count_lanes=self.count_lanes).run(self.start(first))
+            Machine(self.steps, limit=self.limit, count_lanes=self.meter is not None).run(self.start(first))
 
     def _supported(self) -> None:
         descriptor = self.code.descriptor
@@ -81,6 +82,8 @@ class Dispatch:
             scratch=Scratch(n, lanes, code.scratch),
             pc=code.preloaded_entry,
         )
+        if self.meter is not None:
+            self.meter.watch(waves)
         waves.sgpr[EXEC], waves.sgpr[EXEC + 1] = 0xFFFFFFFF, 0xFFFFFFFF if lanes == 64 else 0
         waves.exec_changed()
         waves.defined |= 3 << EXEC

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from forge.amdgcn.codeobject import KernelCode, kernels
+from forge.amdgcn.counters import Counters, banks, counters
 from forge.amdgcn.decode import decode
 from forge.amdgcn.dispatch import Dispatch
 from forge.amdgcn.listing import listing
 from forge.amdgcn.machine import DEFAULT_LIMIT
 from forge.amdgcn.memory import Memory
 from forge.amdgcn.program import Step, program
+from forge.amdgcn.traffic import Meter
 from forge.errors import UnsupportedError
 from forge.kernels.launch import Launch
 from forge.lower.offline import CodeObject, compile_launch
@@ -47,18 +49,20 @@ class Emulation:
     steps: Mapping[int, Step]
     instructions: int  # executed, summed over waves
     seconds: float
+    counters: Counters | None = None  # if it was to count
 
 
-def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, count_lanes: bool = False) -> Emulation:
+def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
     """Run `launch` as `target` would, on torch tensors of the CPU, which it changes in place.
 
+    With `count`, the result has the counters of the launch; it takes a little longer.
     Raises EmulationError where the code does what no device may be relied on to do, CompileError if it does not
     compile, UnsupportedError for a target without an emulator.
     """
-    return run(compile_launch(launch, target), launch, checks, count_lanes=count_lanes)
+    return run(compile_launch(launch, target), launch, checks, count=count)
 
 
-def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count_lanes: bool = False) -> Emulation:
+def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
     """Run a compiled launch."""
     code, steps = load(object.binary, object.assembly, object.name, checks.waits)
     for step in steps.values():
@@ -68,14 +72,21 @@ def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count_
     parameters = [(name, type, given[name]) for name, type in object.parameters]
     arguments = kernarg(code, parameters, launch.grid, object, memory)
     memory.map(arguments, "the kernel's arguments", writable=False)
+    meter = Meter(banks(code.arch)) if count else None
     dispatch = Dispatch(
         code, steps, launch.grid, object.threads, max(object.lds, code.lds), memory, arguments,
-        limit=checks.limit, check_races=checks.races, count_lanes=count_lanes,
+        limit=checks.limit, check_races=checks.races, meter=meter,
     )  # fmt: skip
     begin = time.perf_counter()
     dispatch.run()
     seconds = time.perf_counter() - begin
-    return Emulation(object, steps, sum(s.executed for s in steps.values()), seconds)
+    executed = sum(s.executed for s in steps.values())
+    if meter is None:
+        return Emulation(object, steps, executed, seconds)
+    groups = launch.grid[0] * launch.grid[1] * launch.grid[2]
+    waves = groups * object.threads // code.wave
+    counted = counters(steps.values(), meter, code.arch, code.wave, groups, waves)
+    return Emulation(object, steps, executed, seconds, counted)
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,20 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 from forge.amdgcn.atomics import Atomic
-from forge.amdgcn.cells import Cells, Mask, Window, Written, alignment, chosen, first, settle
+from forge.amdgcn.cells import (
+    CHANGED,
+    LOADED,
+    STORED,
+    Cells,
+    Mask,
+    Tap,
+    Window,
+    Written,
+    alignment,
+    chosen,
+    first,
+    settle,
+)
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, Fault
 
 
@@ -54,6 +67,7 @@ class Memory:
         self._mapped: list[Mapping] = []
         self._segments: list[Segment] = []
         self._starts: list[int] = []
+        self.tap: Tap | None = None
 
     def map(self, buffer: np.ndarray, name: str, writable: bool = True) -> int:
         """Make `buffer` known; returns its address. A read-only array is never writable."""
@@ -84,6 +98,8 @@ class Memory:
 
     def load(self, address: np.ndarray, active: Mask, size: int) -> np.ndarray:
         """uint32[max(1, size // 4), n, lanes]: `size` bytes a lane, zero-extended; 0 in inactive lanes."""
+        if self.tap is not None:
+            self.tap(LOADED, address, active, size)
         parts = self._parts(address, active, size, alignment(size), "load")
         if len(parts) == 1:
             segment, position, lanes = parts[0]
@@ -96,6 +112,8 @@ class Memory:
 
     def store(self, address: np.ndarray, active: Mask, size: int, data: np.ndarray) -> None:
         """Store the low `size` bytes of `data` (uint32[dwords, n, lanes]) in the active lanes."""
+        if self.tap is not None:
+            self.tap(STORED, address, active, size)
         for segment, position, lanes in self._parts(address, active, size, alignment(size), "store"):
             if lanes is None:
                 segment.cells.scatter(position, size, data)
@@ -107,6 +125,8 @@ class Memory:
         self, address: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
     ) -> np.ndarray | None:
         """Apply `atomic` lane after lane; the old values (0 in inactive lanes) if `returned`."""
+        if self.tap is not None:
+            self.tap(CHANGED, address, active, atomic.size)
         out = np.zeros((atomic.size // 4, *address.shape), np.uint32) if returned else None
         for segment, position, lanes in self._parts(address, active, atomic.size, atomic.size, "atomic"):
             old = segment.cells.atomic(position, lanes, atomic, operands, returned)
