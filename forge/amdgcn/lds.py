@@ -2,7 +2,8 @@
 
 A byte that no lane of the workgroup wrote cannot be read; an address beyond the workgroup's allocation is a fault, not
 a wrap-around. With `check_races`, two waves that touch one dword between two barriers, one of them to write, are a
-fault too; atomics do not race with each other.
+fault too. Atomics do not race with each other, nor do two writes of the same value: compilers let every wave that has a
+copy of a value store it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from forge.amdgcn.atomics import Atomic
-from forge.amdgcn.cells import Mask, Window, Written, first
+from forge.amdgcn.cells import Mask, Window, Written, alignment, first
 from forge.amdgcn.trap import RACE, Fault
 
 NOBODY, MANY = -1, -2
 READ, WRITE, UPDATE = "read", "write", "update"
+Differs = tuple[np.ndarray, np.ndarray] | None  # bool[dwords, n, lanes]: another value than a write's stood there,
+# or stands there now; None: it is no write
 RIVALS = {READ: (WRITE, UPDATE), WRITE: (READ, WRITE, UPDATE), UPDATE: (READ, WRITE)}
 
 
@@ -51,23 +54,28 @@ class Races:
         for touched in self.touched.values():
             touched.reshape(-1, self.words)[groups] = NOBODY
 
-    def touch(self, position: np.ndarray, active: Mask, size: int, what: str, wave: np.ndarray) -> None:
+    def touch(
+        self, position: np.ndarray, active: Mask, size: int, what: str, wave: np.ndarray, differs: Differs = None
+    ) -> None:
         """`what` was done to `size` bytes at `position` (int64[n, lanes]) by the waves `wave` (int[n])."""
         who = np.broadcast_to(wave[:, None], position.shape)
         for word in range(max(1, size // 4)):
             index = (position >> 2) + word
             for rival in RIVALS[what]:
                 other = self.touched[rival][index]
-                self._report((other != NOBODY) & (other != who), index, active, what, rival, other)
+                bad = (other != NOBODY) & (other != who)
+                if differs is not None and rival == WRITE:
+                    bad &= differs[0][word]
+                self._report(bad, index, active, what, rival, other)
             pick = slice(None) if active is None else active
             mine, here, ids = self.touched[what], index[pick], who[pick]
             before = mine[here]
             mine[here] = ids
             shared = (mine[here] != ids) | ((before != NOBODY) & (before != ids))
-            if what == WRITE:
+            if differs is not None:
                 clash = np.zeros(position.shape, np.bool_)
                 clash[pick] = shared
-                self._report(clash, index, active, what, what, self.touched[what][index])
+                self._report(clash & differs[1][word], index, active, what, what, self.touched[what][index])
             mine[here[shared]] = MANY
 
     def _report(
@@ -91,25 +99,30 @@ class Watched(Window):
         super().__init__(cells, base, size, offset)
         self.races, self.wave = races, wave
 
-    def _touch(self, address: np.ndarray, active: Mask, size: int, what: str, align: int) -> None:
-        position = self.positions(address, active, size, align)
+    def _touch(self, address: np.ndarray, active: Mask, size: int, what: str) -> None:
+        position = self.positions(address, active, size, 1)
         if position is not None:
             self.races.touch(position, active, size, what, self.wave)
 
     def load(self, address: np.ndarray, active: Mask, size: int) -> np.ndarray:
         out = super().load(address, active, size)
-        self._touch(address, active, size, READ, 1)
+        self._touch(address, active, size, READ)
         return out
 
     def store(self, address: np.ndarray, active: Mask, size: int, data: np.ndarray) -> None:
+        position = self.positions(address, active, size, alignment(size))
+        if position is None:
+            return
+        own = np.asarray(data) & np.uint32((1 << 8 * min(size, 4)) - 1)
+        stale = self.cells.gather(position, size) != own
         super().store(address, active, size, data)
-        self._touch(address, active, size, WRITE, 1)
+        self.races.touch(position, active, size, WRITE, self.wave, (stale, self.cells.gather(position, size) != own))
 
     def atomic(
         self, address: np.ndarray, active: Mask, atomic: Atomic, operands: list[np.ndarray], returned: bool
     ) -> np.ndarray | None:
         out = super().atomic(address, active, atomic, operands, returned)
-        self._touch(address, active, atomic.size, UPDATE, 1)
+        self._touch(address, active, atomic.size, UPDATE)
         return out
 
 

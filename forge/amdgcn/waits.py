@@ -65,11 +65,14 @@ def wait(instruction: Instruction, kind: str) -> Wait | None:
 
 
 def checked(
-    instruction: Instruction, kind: str, needs: int, gives: int, run: Callable[[Waves], object]
+    instruction: Instruction, kind: str, reads: int, gives: int, run: Callable[[Waves], object]
 ) -> Callable[[Waves], object]:
-    """`run`, after a look at what is outstanding, and with what it leaves outstanding itself."""
+    """`run`, after a look at what is outstanding, and with what it leaves outstanding itself.
+
+    Loads of one counter fill their registers in order, but for scalar ones: where they fill the same register (or its
+    two halves), none has to wait for the other.
+    """
     waiting, raised = wait(instruction, kind), counter(instruction, kind)
-    touched = needs | gives
     out_of_order = instruction.encoding == "SMEM"
 
     def execute(w: Waves) -> object:
@@ -78,7 +81,8 @@ def checked(
                 _retire(w, name, limit)
             return run(w)
         for name, registers in w.pending:
-            if abs(registers) & touched:
+            follows = name == raised and registers > 0 and not out_of_order
+            if abs(registers) & (reads if follows else reads | gives):
                 raise Fault(WAIT, f"it uses a register that a load fills; no wait for {name} stands between them")
         result = run(w)
         if raised:  # a negative mask marks a scalar load, which may come back in any order

@@ -260,11 +260,11 @@ def test_lanes_that_are_off_give_zero():
     assert at.load(places, on & False, 4).ravel().tolist() == [0, 0]
 
 
-def touch(lds, what, wave, address, group=0):
+def touch(lds, what, wave, address, group=0, value=None):
     at = lds.at(np.array([group]), np.array([wave]))
     places = np.array([[address]], np.uint32)
     if what == "store":
-        at.store(places, None, 4, np.zeros((1, 1, 1), np.uint32))
+        at.store(places, None, 4, np.full((1, 1, 1), wave if value is None else value, np.uint32))
     else:
         at.load(places, None, 4)
 
@@ -292,11 +292,23 @@ def test_waves_that_store_to_one_dword_in_one_instruction_race():
     lds = Lds(1, 64, check_races=True)
     at = lds.at(np.array([0, 0]), np.array([4, 5]))
     places = np.array([[0, 4], [8, 4]], np.uint32)
+    values = np.arange(4, dtype=np.uint32).reshape(1, 2, 2)
     with pytest.raises(Fault, match="wave 5") as caught:
-        at.store(places, None, 4, np.zeros((1, 2, 2), np.uint32))
+        at.store(places, None, 4, values)
     assert caught.value.kind == RACE
     lds.barrier(np.array([0]))
-    at.store(places, np.array([[True, True], [True, False]]), 4, np.zeros((1, 2, 2), np.uint32))
+    at.store(places, np.array([[True, True], [True, False]]), 4, values)
+
+
+def test_waves_that_store_the_same_value_do_not_race_and_who_reads_it_does():
+    lds = Lds(1, 64, check_races=True)
+    at = lds.at(np.array([0, 0]), np.array([0, 1]))
+    at.store(np.array([[0, 4], [0, 4]], np.uint32), None, 4, np.full((1, 2, 2), 9, np.uint32))
+    touch(lds, "store", 2, 4, value=9)
+    for what, wave, value in (("store", 3, 8), ("load", 3, None), ("load", 0, None)):
+        with pytest.raises(Fault) as caught:
+            touch(lds, what, wave, 4, value=value)
+        assert caught.value.kind == RACE
 
 
 def test_conflicts_count_distinct_dwords_of_a_bank():
