@@ -43,6 +43,7 @@ def compile(
     max_logits: int | None = None,
     page_size: int = 16,
     memory: int | None = None,
+    emulate: bool = False,
 ) -> CompiledModel | CompiledGraph:
     """Compile a GGUF model, or an op graph, for a target.
 
@@ -54,10 +55,13 @@ def compile(
     max_tokens   tokens a step; max_seqs: sequences a step; max_logits: positions a step whose logits may be asked for
                  (by default one a sequence)
     memory       bytes that may be used, of what is free
+    emulate      run the code of an AMD target on the CPU, instruction by instruction: to check it, not for speed
 
     Nothing is loaded until the model first runs. Raises FileFormatError, UnsupportedError, MemoryPlanError.
     """
     found = find_target(target)
+    if emulate and found.backend != "hip":
+        raise UsageError(f"emulate=True on {found}", remedy="target= an AMD arch id, such as gfx1100")
     if isinstance(model, Graph):
         return CompiledGraph(model, found)
     gguf = model if isinstance(model, GGUFFile) else GGUFFile.open(model)
@@ -89,6 +93,7 @@ def compile(
         max_logits=max_logits or seqs,
         page_size=page_size,
         memory=memory,
+        emulate=emulate,
     )
 
 

@@ -25,13 +25,14 @@ from forge.lower.plan import Plan, Sizes
 from forge.models import architecture
 from forge.models.architecture import check_tensors
 from forge.models.decoder import Config, Limits, Precision
-from forge.target import DeviceTarget
+from forge.target import TARGETS, DeviceTarget
 from forge.tune.store import TuningStore
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from forge.kernels.launch import Step
     from forge.lower.executable import Executable
     from forge.lower.weights import Source
     from forge.runtime.batch import Batch
@@ -79,7 +80,8 @@ class CompiledModel:
     """A model compiled for a target. Implements `forge.runtime.batch.Runner`.
 
     `graph` is the optimized graph, `plan` the plan, `config` the hyperparameters, `limits` what it can hold. One thread
-    may run it at a time; looking at graph, plan and kernels is safe from any.
+    may run it at a time; looking at graph, plan and kernels is safe from any. With `emulate` its AMD code is executed
+    instruction by instruction on the CPU.
     """
 
     def __init__(
@@ -96,9 +98,10 @@ class CompiledModel:
         max_logits: int,
         page_size: int,
         memory: int | None,
+        emulate: bool = False,
         store: TuningStore | None = None,
     ) -> None:
-        self.config, self.target, self.context_length = config, target, context
+        self.config, self.target, self.context_length, self.emulate = config, target, context, emulate
         self.source, self._store = source, store or TuningStore()
         self._precision, self._options = Precision(act), Options(load_ops(), activations)
         self._executable: Executable | None = None
@@ -141,7 +144,7 @@ class CompiledModel:
         return pages
 
     def _free(self, memory: int | None) -> int:
-        return free_memory(self.target) if memory is None else memory
+        return free_memory(TARGETS["cpu"] if self.emulate else self.target) if memory is None else memory
 
     @property
     def vocab_size(self) -> int:
@@ -165,7 +168,7 @@ class CompiledModel:
 
     @property
     def device(self) -> torch.device:
-        return device_of(self.target)
+        return device_of(TARGETS["cpu"] if self.emulate else self.target)
 
     def load(self, progress: Progress | None = None) -> Executable:
         """Load weights and allocate memory, once. Raises DeviceError if the target is not the device at hand."""
@@ -176,8 +179,14 @@ class CompiledModel:
             if self._executable is None:
                 device = self.device
                 weights = load_weights(self.plan.weights, self.source, device, progress)
-                self._executable = Executable(self.plan, weights, device)
+                self._executable = Executable(self.plan, weights, device, self._prepare if self.emulate else None)
             return self._executable
+
+    def _prepare(self, step: Step) -> Callable[[], Any]:
+        """A step of emulated code."""
+        from forge.amdgcn.emulate import prepare
+
+        return prepare(step, self.target)
 
     def run(self, batch: Batch) -> torch.Tensor:
         """Logits f32[R,V] of the batch's `logit_rows`; keys and values go to its slots. See `Runner`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,10 +19,11 @@ from forge.amdgcn.dispatch import Dispatch
 from forge.amdgcn.listing import listing
 from forge.amdgcn.machine import DEFAULT_LIMIT
 from forge.amdgcn.memory import Memory
-from forge.amdgcn.program import Step, program
+from forge.amdgcn.program import Step as MachineStep
+from forge.amdgcn.program import program
 from forge.amdgcn.traffic import Meter
 from forge.errors import UnsupportedError
-from forge.kernels.launch import Launch
+from forge.kernels.launch import Launch, Step
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import DeviceTarget
 
@@ -46,7 +47,7 @@ class Emulation:
     """What a launch did: its steps with the times each ran, waves and seconds."""
 
     object: CodeObject
-    steps: Mapping[int, Step]
+    steps: Mapping[int, MachineStep]
     instructions: int  # executed, summed over waves
     seconds: float
     counters: Counters | None = None  # if it was to count
@@ -60,6 +61,14 @@ def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, 
     compile, UnsupportedError for a target without an emulator.
     """
     return run(compile_launch(launch, target), launch, checks, count=count)
+
+
+def prepare(step: Step, target: DeviceTarget, checks: Checks = Checks()) -> Callable[[], Any]:
+    """`step` made to run emulated, again and again: a launch is compiled now; what is no launch is left as it is."""
+    if not isinstance(step, Launch):
+        return step
+    object = compile_launch(step, target)
+    return lambda: run(object, step, checks)
 
 
 def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
@@ -90,7 +99,7 @@ def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count:
 
 
 @lru_cache(maxsize=64)
-def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, Step]]:
+def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, MachineStep]]:
     """A kernel decoded, checked against its listing, and bound."""
     code = kernels(binary)[name]
     return code, program(decode(code, listing(assembly, name)), code.arch, code.text_address, waits=waits)

@@ -11,7 +11,7 @@ from forge.bench.roofline import Rate
 from forge.bench.timing import Sample, time_graph, time_host
 from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
-from forge.lower.executable import prepare
+from forge.lower.executable import prepare_launch
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 
@@ -72,7 +72,7 @@ def worth_timing(op: Op) -> list[Case]:
 
 
 def _time(copies: list[list[Any]], device: torch.device) -> Sample:
-    calls = [prepare(step) for steps in copies for step in steps]
+    calls = [prepare_launch(step) for steps in copies for step in steps]
     if device.type == "cuda":
         return Sample(tuple(s / len(copies) for s in time_graph(calls).seconds))
 

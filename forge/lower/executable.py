@@ -19,7 +19,7 @@ from forge.errors import DeviceError, GraphError, MemoryPlanError
 from forge.graph.ir import Node, Value
 from forge.graph.types import TensorType
 from forge.kernels.fills import TORCH
-from forge.kernels.launch import Launch
+from forge.kernels.launch import Launch, Step
 from forge.language import interpreted
 from forge.lower.memory import align, stored_bytes, workspace_offsets
 from forge.lower.operands import activation_planes, torch_dtype
@@ -28,6 +28,8 @@ from forge.quant.packed import Packed
 
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
 INPUT_ALIGNMENT = 16  # bytes: kernels may assume that pointers are multiples of it
+
+Prepare = Callable[[Step], Callable[[], Any]]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,15 @@ class Binding:
 class Executable:
     """Runs a plan on a device. One thread may call `run` at a time; outputs are valid until the next call.
 
-    States live in `states` by name and are updated in place by each run.
+    States live in `states` by name and are updated in place by each run. `prepare` makes a kernel's step replayable: by
+    default a launch on the device.
     """
 
-    def __init__(self, plan: Plan, weights: Mapping[Node, Any], device: torch.device) -> None:
+    def __init__(
+        self, plan: Plan, weights: Mapping[Node, Any], device: torch.device, prepare: Prepare | None = None
+    ) -> None:
         self.plan, self.weights, self.device = plan, weights, device
+        self._prepare_step = prepare or prepare_launch
         self._arena = self._allocate(plan.arena.nbytes, "activations")
         self._scratch = self._allocate(plan.scratch, "scratch")
         self.states = {n.names[0]: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
@@ -132,7 +138,7 @@ class Executable:
                 values[Value(node)] = operands[node.op.operands.index(node.op.writes)]
             outputs = tuple(values[v] for v in node.outputs[1 if node.op.writes else 0 :])
             work = self._work(chosen[node].workspace)
-            steps += ((node, prepare(s)) for s in chosen[node].build(outputs, operands, work))
+            steps += ((node, self._prepare_step(s)) for s in chosen[node].build(outputs, operands, work))
         return Binding(sizes, staging, length, tuple(steps), {n: values[v] for n, v in self.plan.graph.outputs.items()})
 
     def _view(self, node: Node, operands: tuple[Any, ...]) -> Any:
@@ -179,10 +185,10 @@ def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:
     return memory[offset : offset + type.nbytes].view(torch_dtype(type)).view(type.concrete())
 
 
-def prepare(step: Any) -> Callable[[], Any]:
+def prepare_launch(step: Step) -> Callable[[], Any]:
     """A step that can be replayed with the least work: a Triton launch is compiled now and held with its arguments."""
     if not isinstance(step, Launch) or interpreted():
-        return step  # type: ignore[no-any-return]
+        return step
     try:
         kernel = step.fn.run(*step.args, grid=step.grid, warmup=True, **step.meta)
         run, function, packed = kernel.run, kernel.function, kernel.packed_metadata
