@@ -98,17 +98,19 @@ def test_buffer(arch, name, what):
     state = waves(arch, 2, memory=memory, exec=np.array([PARTIAL, -1], object))
     lanes, rng = state.lanes, np.random.default_rng(2)
     offset = rng.permutation(2 * lanes).reshape(2, lanes) * 16
-    beyond = rng.random((2, lanes)) < 0.2
-    offset[beyond] = 0x80000000
-    extent = 2 * lanes * 16 + 36
+    soffset = "s3" if "load" in name else "null" if arch == "gfx1201" else "0"
+    more = 16 + 4 * (soffset == "s3")
+    offset[rng.random((2, lanes)) < 0.2] = 0x80000000
+    offset[:, 1] = lanes * 16 + 8 * np.arange(2)  # ends where the buffer of its wave does, or is short of room
+    room = np.array([[lanes * 16 + size], [lanes * 16 + 8 + size - (1 if size <= 4 else size)]])
+    beyond = offset + size > room
     state.vgpr[1] = offset
-    for i, word in enumerate((base & 0xFFFFFFFF, base >> 32, extent, 0x27000 if arch == "gfx942" else 0x31027000)):
+    for i, word in enumerate((base & 0xFFFFFFFF, base >> 32, room + more, 0x27000 if arch == "gfx942" else 0x31027000)):
         state.sgpr[8 + i] = word
     state.sgpr[3] = 4
     active, before, memory_before = state.active.copy(), state.vgpr.copy(), octets.copy()
-    soffset = "s3" if "load" in name else "null" if arch == "gfx1201" else "0"
     execute(arch, f"buffer_{name} {registers(size)}, v1, s[8:11], {soffset} offen offset:16", state)
-    at = np.where(beyond, 0, offset + 16 + (4 if soffset == "s3" else 0))
+    at = np.where(beyond, 0, offset + more)
     if "load" in name:
         words = [np.where(beyond, np.uint32(0), w) for w in read(memory_before, at, size, "s" in what)]
         expect_load(before, state.vgpr, words, active, "")
