@@ -4,6 +4,10 @@ forge bench model model.gguf -p 512,2048 -n 128 -r 5   rows as llama-bench print
 forge bench model model.gguf --seqs 1,8,32 -p 0        decoding of several sequences at a time
 forge bench model model.gguf --breakdown               each op within a decode step and a prefill step
 forge bench ops --op linear                            single ops on their largest cases
+forge bench ops --emulate gfx1100 --op linear          what their code for an AMD GPU does, counted on this CPU
+forge bench --emulate gfx1100                          the same of every op
+
+What is counted are facts about the code (instructions, bytes, LDS conflicts, matrix products), and not a time.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from forge.cli import options
+from forge.cli import counted, options
 from forge.cli.terminal import emit, emit_json, loading, markdown, note
 from forge.errors import UsageError
 
@@ -22,12 +26,13 @@ if TYPE_CHECKING:
     from forge.bench.roofline import Rate
     from forge.compiled import CompiledModel
     from forge.gguf import GGUFFile
+    from forge.graph.op import Op
 
 SUMMARY = "speed of a model, of its ops, and where time goes"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True)
+    kinds = parser.add_subparsers(dest="kind", metavar="WHAT")
     model = kinds.add_parser("model", help="tokens per second of a whole model, or each op within its steps")
     options.add_model(model)
     model.add_argument(
@@ -42,15 +47,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--by-shape", action="store_true", help="with --breakdown: a row for each shape of an op")
     options.add_compile_flags(model)
     ops = kinds.add_parser("ops", help="single ops on their largest cases")
-    ops.add_argument("--op", action="append", metavar="NAME", help="only this op; may be repeated")
-    ops.add_argument("--target", default="auto", help='"auto", "cpu" or "gpu"')
-    for kind in (model, ops):
-        kind.add_argument("-o", "--output", choices=("md", "json"), default="md")
+    ops.add_argument("--target", help='"auto", "cpu" or "gpu"')
+    for verb in (parser, ops):
+        given: Any = argparse.SUPPRESS if verb is ops else None  # or what stands before WHAT would be forgotten
+        verb.add_argument("--op", action="append", metavar="NAME", default=given, help="only this op; may be repeated")
+        verb.add_argument(
+            "--emulate", metavar="ARCH", default=given, help="count what the code for this AMD architecture does"
+        )
+    for verb in (parser, model, ops):
+        format: Any = "md" if verb is parser else argparse.SUPPRESS
+        verb.add_argument("-o", "--output", choices=("md", "json"), default=format)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.kind == "model" and (args.emulate or args.op):
+        raise UsageError("--emulate and --op are for single ops", remedy="forge bench ops --emulate ARCH")
+    if args.emulate:
+        if getattr(args, "target", None):
+            raise UsageError("--target with --emulate", remedy="--emulate names the target")
+        return counted.show(_chosen(args), args.emulate, args.output)
     if args.kind == "ops":
         return _ops(args)
+    if args.kind is None:
+        raise UsageError("nothing is said to be measured", remedy="forge bench model, ops, or --emulate ARCH")
     from forge.gguf import GGUFFile
 
     if args.repetitions < 1:
@@ -127,16 +146,10 @@ def _breakdown(args: argparse.Namespace, model: CompiledModel, about: dict[str, 
 def _ops(args: argparse.Namespace) -> int:
     from forge.bench.ops import measure
     from forge.device import device_of
-    from forge.kernels import load
     from forge.target import target
 
-    ops = load()
-    for name in args.op or ():
-        if name not in ops:
-            raise UsageError(f"no op is called {name!r}", remedy=f"one of: {', '.join(ops)}")
-    chosen = {name: ops[name] for name in args.op or ops}
-    where = target(args.target)
-    rows = list(measure(chosen, where, device_of(where)))
+    where = target(args.target or "auto")
+    rows = list(measure(_chosen(args), where, device_of(where)))
     if args.output == "json":
         emit_json({"target": str(where), "rows": [row.json() for row in rows]})
         return 0
@@ -144,6 +157,17 @@ def _ops(args: argparse.Namespace) -> int:
     shown = [(r.op, r.types, r.kernel.split("[")[0], *_rate(r.rate), f"{r.sample.spread:.0%}") for r in rows]
     emit(markdown(columns, shown))
     return 0
+
+
+def _chosen(args: argparse.Namespace) -> dict[str, Op]:
+    """The ops that --op names, or all of them."""
+    from forge.kernels import load
+
+    ops = load()
+    for name in args.op or ():
+        if name not in ops:
+            raise UsageError(f"no op is called {name!r}", remedy=f"one of: {', '.join(ops)}")
+    return {name: ops[name] for name in args.op or ops}
 
 
 def _rate(rate: Rate, whole: float | None = None) -> tuple[str, ...]:
