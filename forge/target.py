@@ -38,6 +38,11 @@ class DeviceTarget:
             return "v_dot4_i32_i8" if self.wave == 64 else "v_dot4_i32_iu8"
         return "plain"
 
+    @property
+    def flushes_halves(self) -> bool:
+        """Whether matrix instructions take fp16 and bf16 denormals for zeros, as those of CDNA2 do."""
+        return self.arch == "gfx90a"
+
 
 def _gpu(arch: str, wave: int, lds_kb: int, cus: int, xcds: int, gbps: float, tflops: float) -> DeviceTarget:
     backend = "hip" if arch.startswith("gfx") else "cuda"

@@ -210,8 +210,13 @@ def _product(x, w, y):
     return lambda: torch.mm(x, columns, out=y)
 
 
-def _mode(x, w):
-    """What the matrix units are given (see `linear_tiled`), for operands of these formats."""
+def _mode(x, w, wide, target):
+    """What the matrix units are given (see `linear_tiled`), for operands of these formats.
+
+    Where they flush denormals, parts of an f32 result's operands would be lost: it is made in single precision.
+    """
+    if wide and target.flushes_halves and not (x.plain and w.plain):
+        return "f32"
     if x.name in ("f16", "a8") and (w.name == "f16" or not w.plain):
         return "f16"
     if x.name in ("f16", "bf16") and w.name == "bf16":
@@ -225,7 +230,8 @@ def _many(call):
 
 def _narrow(call):
     x, w = (ACTIVATION if t.dtype.activation else format_of(t.dtype) for t in call.types[:2])
-    return _many(call) and _mode(x, w) != "f32"
+    wide = call.results[0].dtype.name == "f32"
+    return _many(call) and _mode(x, w, wide, call.target) != "f32"
 
 
 @linear.kernel(
@@ -266,8 +272,8 @@ def _tiles(site, y, x, w, bias, block_m=None):
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
     x_form, w_form = form_of(x), form_of(w)
-    mode = _mode(x_form, w_form)
     wide = str(y.dtype) == "torch.float32"
+    mode = _mode(x_form, w_form, wide, site.target)
     block_m = site["BLOCK_M"] if block_m is None else block_m
     consts = {
         "BLOCK_M": block_m,
