@@ -19,7 +19,11 @@ Execute = Callable[[Waves], Any]
 _IMMEDIATES = ("SIMM16", "SIMM32")
 _FIELDS = {"OPSEL": "opsel", "OPSEL_HI": "opsel_hi", "NEG": "neg", "NEG_HI": "neg_hi"}
 TRUTH_TABLE = "TTBL"  # of v_bitop3: spread over the fields of modifiers that it has no other use for
-FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
+FLOATS: dict[int, tuple[Any, Any]] = {
+    16: (np.float16, np.uint16),
+    32: (np.float32, np.uint32),
+    64: (np.float64, np.uint64),
+}  # by bits: the number, and its bits as an integer
 
 
 def bind(instruction: Instruction, arch: str) -> Execute | None:
@@ -132,14 +136,13 @@ def _modified(write: Write, output: Output, instruction: Instruction) -> Write:
     omod, clamp = instruction.fields.get("omod", 0), instruction.fields.get("clamp", 0)
     if not output.float or not (omod or clamp):
         return write
-    kind = FLOATS[output.bits]
-    raw = {16: np.uint16, 32: np.uint32, 64: np.uint64}[output.bits]
-    factor = kind((1, 2, 4, 0.5)[omod])
+    kind, raw = FLOATS[output.bits]
+    factor, one, zero = np.array([(1, 2, 4, 0.5)[omod], 1, 0], kind)
 
     def modified(w: Waves, value: np.ndarray) -> None:
         number = np.ascontiguousarray(value.astype(raw)).view(kind) * factor
         if clamp:
-            number = np.where(number > 0, np.minimum(number, kind(1)), kind(0))
+            number = np.where(number > zero, np.minimum(number, one), zero)
         bits = number.view(raw)
         write(w, bits.astype(np.uint32) if output.bits == 16 else bits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def bind(instruction: Instruction, arch: str) -> Callable[[Waves], None] | None:
     a, b, c = (_registers(sized[role]) for role in ("S0", "S1", "S2"))
     first, count = row(sized["D0"]), op.c_regs
     cdna = "cbsz" in instruction.fields
-    modifiers = {
+    modifiers: dict[str, Any] = {
         m: instruction.fields.get(m, 0) for m in _MODIFIERS if not (cdna and m in ("neg", "neg_hi", "opsel", "clamp"))
     }
     modifiers["clamp"] = bool(modifiers.get("clamp", 0))

@@ -7,7 +7,7 @@ dword, of a shape that broadcasts to [n, lanes]; a value of 16 bits lies in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -94,10 +94,8 @@ def source(instruction: Instruction, role: str, *, rdna: bool, bare: bool = Fals
 
 def _signed(read: Read, bits: int, absolute: bool, negative: bool) -> Read:
     sign = 1 << bits - 1
-    if bits > 32:
-        keep, flip = np.uint64(sign - 1), np.uint64(sign)
-    else:
-        keep, flip = np.uint32(~sign & 0xFFFFFFFF), np.uint32(sign)
+    kind = np.uint64 if bits > 32 else np.uint32
+    keep, flip = kind(sign - 1), kind(sign)
     if absolute and negative:
         return lambda w: read(w) & keep | flip
     if absolute:
@@ -107,7 +105,7 @@ def _signed(read: Read, bits: int, absolute: bool, negative: bool) -> Read:
     return read
 
 
-def _permuted(read: Read, fields: dict[str, int]) -> Read:
+def _permuted(read: Read, fields: Mapping[str, int]) -> Read:
     """The operand as DPP brings it from other lanes; 0 where there is none."""
 
     def permuted(w: Waves) -> np.ndarray:
@@ -139,12 +137,8 @@ def _packed(instruction: Instruction, read: Read, operand: Operand, number: int)
         return read
     low, high = fields.get("opsel", 0) >> number & 1, fields.get("opsel_hi", 0) >> number & 1
     signs = [fields.get(n, 0) >> number & 1 if "f" in operand.type else 0 for n in ("neg", "neg_hi")]
-    if operand.bits == 64:
-        full, half, top = np.uint64(0xFFFFFFFF), np.uint64(32), 63
-    else:
-        full, half, top = np.uint32(0xFFFF), np.uint32(16), 31
-    kind = type(full)
-    flip = kind(signs[0] << (top // 2) | signs[1] << top)
+    kind, half = (np.uint64, 32) if operand.bits == 64 else (np.uint32, 16)
+    flip = kind(signs[0] << half - 1 | signs[1] << 2 * half - 1)
     if operand.bits == 64 and operand.file == "const":  # both halves see the same constant
         twice = constant((operand.value & 0xFFFFFFFF) * 0x1_0000_0001, 64) ^ flip
         return lambda w: twice
@@ -156,7 +150,8 @@ def _packed(instruction: Instruction, read: Read, operand: Operand, number: int)
         return lambda w: pair(w.vgpr[index + low], w.vgpr[index + high]) ^ flip
     if (low, high) == (0, 1):
         return (lambda w: read(w) ^ flip) if flip else read
-    return lambda w: ((read(w) >> kind(half * low) & full) | (read(w) >> kind(half * high) & full) << half) ^ flip
+    full, up = kind((1 << half) - 1), kind(half)
+    return lambda w: (read(w) >> kind(half * low) & full | (read(w) >> kind(half * high) & full) << up) ^ flip
 
 
 def writer(instruction: Instruction, operand: Operand, bits: int, *, rdna: bool) -> Write:
@@ -206,7 +201,7 @@ def _scalar_writer(index: int, bits: int, rdna: bool) -> Write:
     return write
 
 
-def _enabled(index: int, bits: int, fields: dict[str, int], rdna: bool) -> Write:
+def _enabled(index: int, bits: int, fields: Mapping[str, int], rdna: bool) -> Write:
     """DPP: lanes that the masks switch off, or that have no source and no bound_ctrl, keep what they had."""
 
     def write(w: Waves, value: np.ndarray) -> None:

@@ -22,6 +22,7 @@ from forge.amdgcn.memory import Memory, Scratch
 
 VECTOR = 128  # the first vector register among the bits of `defined`
 SCC = 640  # and the condition code
+SIGNAL = 641  # and whether the wave signalled the barrier that it has yet to wait at (RDNA4)
 ACC = 256  # accumulation registers among the vector registers
 VCC, EXEC = 106, 126
 POISON = 0x7FC0DEAD  # a NaN as a float and a far address as an integer: what unwritten lanes hold
@@ -71,10 +72,10 @@ class Waves:
 
     def mask(self, index: int) -> np.ndarray:
         """The lane mask in scalar register `index` (and the next, where a wave has 64 lanes): uint64[n, 1]."""
-        low = self.sgpr[index].astype(np.uint64)
-        if self.lanes == 32:
-            return low
-        return low | self.sgpr[index + 1].astype(np.uint64) << np.uint64(32)
+        low: np.ndarray = self.sgpr[index].astype(np.uint64)
+        if self.lanes == 64:
+            low |= self.sgpr[index + 1].astype(np.uint64) << np.uint64(32)
+        return low
 
     def write_mask(self, index: int, bits: np.ndarray) -> None:
         self.sgpr[index] = bits.astype(np.uint32)

@@ -21,10 +21,10 @@ def compare(got: Any, ref: torch.Tensor, label: str) -> float:
     Integers must be equal. `got` may be Packed: its dense values are compared, as f32.
     """
     result = got
+    type = type_of(got)
+    bounds = BOUNDS["f32"] if isinstance(got, Packed) else BOUNDS.get(type.dtype.name if type else "")
     if isinstance(got, Packed):
-        got, bounds = dense(got), BOUNDS["f32"]
-    else:
-        bounds = BOUNDS.get(type_of(got).dtype.name)
+        got = dense(got)
     got, ref = got.cpu(), ref.cpu()
     _require(got.shape == ref.shape, f"{label}: shape {tuple(got.shape)}, the oracle has {tuple(ref.shape)}")
     if bounds is None:
@@ -41,7 +41,7 @@ def compare(got: Any, ref: torch.Tensor, label: str) -> float:
         return 0.0
     rms = ref.square().mean().sqrt()
     error = (got - ref).abs() / torch.maximum(ref.abs(), rms).clamp_min(1e-300)
-    largest, mean = error.max().item(), error.square().mean().sqrt().item()
+    largest, mean = float(error.max()), float(error.square().mean().sqrt())
     _require(
         largest <= bounds[0] and mean <= bounds[1],
         f"{label}: relative error max {largest:.2e} (bound {bounds[0]:.0e}), rms {mean:.2e} (bound {bounds[1]:.0e})",
