@@ -14,7 +14,9 @@ import numpy as np
 from forge.amdgcn.decode import family
 from forge.amdgcn.instruction import Instruction
 from forge.amdgcn.operands import reader, writer
-from forge.amdgcn.waves import EXEC, VCC, Waves
+from forge.amdgcn.trap import BARRIER as BARRIER_FAULT
+from forge.amdgcn.trap import Fault
+from forge.amdgcn.waves import EXEC, SIGNAL, VCC, Waves
 
 BARRIER, END = "barrier", "end"
 
@@ -34,7 +36,7 @@ HINTS = {
     "s_nop", "s_sleep", "s_setprio", "s_clause", "s_delay_alu", "s_set_inst_prefetch_distance", "s_inst_prefetch",
     "s_wait_idle", "s_wait_event", "s_waitcnt_depctr", "s_wait_alu", "s_code_end", "s_sethalt", "s_icache_inv",
     "s_dcache_inv", "s_dcache_wb", "s_ttracedata", "s_ttracedata_imm", "s_incperflevel", "s_decperflevel",
-    "s_version", "v_nop", "v_pipeflush", "s_barrier_signal", "s_sendmsg",
+    "s_version", "v_nop", "v_pipeflush", "s_sendmsg",
 }  # fmt: skip
 
 
@@ -45,8 +47,12 @@ def bind(instruction: Instruction, arch: str, base: int) -> Execute | None:
         return _nothing
     if name in ("s_endpgm", "s_endpgm_saved"):
         return lambda w: END
-    if name in ("s_barrier", "s_barrier_wait"):
+    if name == "s_barrier":
         return lambda w: BARRIER
+    if name == "s_barrier_signal":
+        return _signal
+    if name == "s_barrier_wait":
+        return _await
     if name == "s_branch" or name.startswith("s_cbranch_"):
         offset = (operands["SIMM16"].value ^ 0x8000) - 0x8000
         return _branch(name, instruction.next + 4 * offset)
@@ -57,6 +63,18 @@ def bind(instruction: Instruction, arch: str, base: int) -> Execute | None:
 
 def _nothing(w: Waves) -> None:
     """A hint."""
+
+
+def _signal(w: Waves) -> None:
+    w.defined |= 1 << SIGNAL
+
+
+def _await(w: Waves) -> str:
+    if w.lacks(1 << SIGNAL):
+        raise Fault(BARRIER_FAULT, "a wave waits that has not signalled")
+    w.defined &= ~(1 << SIGNAL)
+    w.before = tuple(b & ~(1 << SIGNAL) for b in w.before)
+    return BARRIER
 
 
 _CONDITIONS: dict[str, Callable[[Waves], np.ndarray]] = {

@@ -1,8 +1,9 @@
 """Which registers a load has yet to fill, by the counters that s_waitcnt and its successors wait for.
 
 Emulated loads are done at once, so that a missing wait would go unseen. When asked, the machine keeps for each load
-its counter and registers until a wait says that it is done; a register used before is a fault. Sources: the ISA
-documents of CDNA3, RDNA3 and RDNA4, "Data dependency resolution".
+its counter and registers until a wait says that it is done; a register used before is a fault, and so is a barrier that a
+wave reaches with writes to LDS on their way. Sources: the ISA documents of CDNA3, RDNA3 and RDNA4, "Data dependency
+resolution".
 """
 
 from __future__ import annotations
@@ -74,22 +75,33 @@ def checked(
     """
     waiting, raised = wait(instruction, kind), counter(instruction, kind)
     out_of_order = instruction.encoding == "SMEM"
+    signals = instruction.name in ("s_barrier", "s_barrier_signal")
 
     def execute(w: Waves) -> object:
         if waiting:
             for name, limit in waiting.limits:
                 _retire(w, name, limit)
             return run(w)
+        if signals and (LGKM, 0) in w.pending:
+            raise Fault(
+                WAIT, f"writes to LDS are outstanding at a barrier; no wait for {_told(LGKM, kind)} precedes it"
+            )
         for name, registers in w.pending:
             follows = name == raised and registers > 0 and not out_of_order
             if abs(registers) & (reads if follows else reads | gives):
-                raise Fault(WAIT, f"it uses a register that a load fills; no wait for {name} stands between them")
+                told = f"it uses a register that a load fills; no wait for {_told(name, kind)} stands between them"
+                raise Fault(WAIT, told)
         result = run(w)
         if raised:  # a negative mask marks a scalar load, which may come back in any order
             w.pending.append((raised, -gives if out_of_order else gives))
         return result
 
     return execute
+
+
+def _told(name: str, kind: str) -> str:
+    """A counter's name on the architecture."""
+    return {VM: "loadcnt", LGKM: "dscnt", STORE: "storecnt"}.get(name, name) if kind == "rdna4" else name
 
 
 def _retire(w: Waves, name: str, limit: int) -> None:
