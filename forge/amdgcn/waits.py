@@ -1,9 +1,9 @@
 """Which registers a load has yet to fill, by the counters that s_waitcnt and its successors wait for.
 
 Emulated loads are done at once, so that a missing wait would go unseen. When asked, the machine keeps for each load
-its counter and registers until a wait says that it is done; a register used before is a fault, and so is a barrier that a
-wave reaches with writes to LDS on their way. Sources: the ISA documents of CDNA3, RDNA3 and RDNA4, "Data dependency
-resolution".
+its counter and registers until a wait says that it is done; a register used before is a fault, and so is a barrier
+that a wave reaches with writes to LDS on their way. Sources: the ISA documents of CDNA3, RDNA3 and RDNA4, "Data
+dependency resolution".
 """
 
 from __future__ import annotations
