@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
 
 import numpy as np
-from triton.backends.amd.compiler import assemble_amdgcn
 
 from forge.amdgcn.lds import Lds
 from forge.amdgcn.machine import run_text
 from forge.amdgcn.memory import Memory, Scratch
 from forge.amdgcn.waves import EXEC, VCC, Waves
+
+try:
+    from triton.backends.amd.compiler import assemble_amdgcn
+except ImportError:  # before Triton 3.9
+    from triton._C.libtriton import llvm
+    from triton._C.libtriton.amd import assemble_amdgcn
+
+    llvm.init_targets()
 
 ARCHS = ("gfx942", "gfx1100", "gfx1201")
 LANES = {"gfx942": 64, "gfx1100": 32, "gfx1201": 32}
@@ -22,7 +30,8 @@ M0 = {"gfx942": 124, "gfx1100": 125, "gfx1201": 125}
 def assemble(arch: str, lines: str) -> bytes:
     """The machine code of `lines`, with an s_endpgm after them."""
     source = f'.amdgcn_target "amdgcn-amd-amdhsa--{arch}"\n.text\n{lines}\ns_endpgm\n'
-    return _section(assemble_amdgcn(source, arch, ""), b".text")
+    halves = "+real-true16" if re.search(r"\bv\d+\.[lh]\b", lines) else ""  # the default only from Triton 3.9 on
+    return _section(assemble_amdgcn(source, arch, halves), b".text")
 
 
 def _section(elf: bytes, wanted: bytes) -> bytes:

@@ -78,6 +78,8 @@ def _state(arch: str, line: str, n: int, exec=-1) -> Waves:
     rng = np.random.default_rng(11)
     top = max((t.index for p, _ in parts(arch, line) for t in p.terms if t.file == "v"), default=0)
     masks = np.array([int(x) for x in rng.integers(0, 1 << 63, n)], object) * 2 + 1
+    if any(t.file == "a" for p, _ in parts(arch, line) for t in p.terms):
+        top += 256 + 16
     return waves(arch, n, registers=top + 4, exec=exec, vcc=masks)
 
 
@@ -86,7 +88,7 @@ def _fill(state: Waves, source: tuple[Term, str, Oracle], index: np.ndarray) -> 
     if (term.file, term.index) in (("s", VCC), ("s", 126)):
         return
     bits = values(source)[index]
-    base = state.sgpr if term.file == "s" else state.vgpr
+    base = state.sgpr if term.file == "s" else state.vgpr[256:] if term.file == "a" else state.vgpr
     if BITS[type] == 16:  # the other half holds other edge values
         other = np.roll(bits, 1, axis=1)
         bits = other << np.uint64(16) | bits if not term.half else bits << np.uint64(16) | other

@@ -65,6 +65,7 @@ oracle(
 )(RELATIONS["o"])
 oracle("m = u16 u16", rdna=["v_cmp_eq_u16_e64 s3, 1, v3.l", "v_cmp_eq_u16_e64 s3, v2.h, v3.h"])(operator.eq)
 oracle("exec = u32 u32", rdna=["v_cmpx_eq_u32_e32 0, v5", "v_cmpx_eq_u32_e32 v4, v5"])(operator.eq)
+oracle("exec = i32 i32", rdna=["v_cmpx_gt_i32_e64 s19, v1", "v_cmpx_gt_i32_e64 v2, v1"])(operator.gt)
 
 
 @oracle(
@@ -130,6 +131,12 @@ def select16(a, b, mask):
     ],
 )
 def move(a):
+    return a
+
+
+@oracle("b32 = b32", cdna=["v_accvgpr_read_b32 v8, a5", "v_accvgpr_write_b32 a9, v7", "v_accvgpr_write_b32 a9, 1.0"])
+def move_accumulator(a):
+    """Between ordinary and accumulation registers."""
     return a
 
 

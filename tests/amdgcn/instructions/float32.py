@@ -47,11 +47,22 @@ def add(a, b):
     "f32 = f32 f32",
     "v_sub_f32_e32 v0, v1, v2",
     "v_sub_f32_e32 v0, 4.0, v2",
+    gfx1201=["s_sub_f32 s3, s6, s7"],
     rdna=["v_dual_sub_f32 v6, v7, v8 :: v_dual_sub_f32 v3, v12, v5"],
 )
 def subtract(a, b):
     """D = S0 - S1."""
     return a - b
+
+
+@oracle(
+    "f32 = f32 f32",
+    "v_subrev_f32_e32 v0, s1, v2",
+    rdna=["v_dual_subrev_f32 v9, s2, v9 :: v_dual_lshlrev_b32 v8, 16, v18"],
+)
+def subtract_reversed(a, b):
+    """D = S1 - S0."""
+    return b - a
 
 
 @oracle(
@@ -76,9 +87,9 @@ def multiply(a, b):
     "v_fma_f32 v0, v1, v2, v3",
     "v_fma_f32 v0, -v1, v2, 1.0",
     "v_fma_f32 v0, v1, s2, -|v3|",
+    "v_fmaak_f32 v0, v1, v2, 0x4b400000",
     rdna=[
         "v_fmaak_f32 v0, s5, v2, 0x4b400000",
-        "v_fmaak_f32 v0, v1, v2, 0x4b400000",
         "v_dual_fmaak_f32 v0, s5, v1, 0x4b400000 :: v_dual_fmaak_f32 v3, s5, v6, 0x4b400000",
     ],
     gfx1201=["s_fmaak_f32 s1, s0, s2, 0xb9500d01"],
@@ -90,6 +101,7 @@ def fma(a, b, c):
 
 @oracle(
     "f32 = f32 f32 f32",
+    "v_fmamk_f32 v7, v4, 0x37d00d01, v5",
     rdna=[
         "v_dual_fmamk_f32 v7, v3, 0x3a000000, v5 :: v_dual_fmamk_f32 v6, v4, 0x3a000000, v8",
     ],
@@ -103,6 +115,9 @@ def fmamk(a, k, c):
     "f32 = f32 f32 d.f32",
     "v_fmac_f32_e32 v0, v1, v2",
     "v_fmac_f32_e32 v0, s1, v0",
+    "v_fmac_f32_e64 v8, s0, 0",
+    "v_fmac_f32_e64 v8, -v1, |v2|",
+    gfx1201=["s_fmac_f32 s4, s3, 0x3fb8aa3b", "s_fmac_f32 s4, s3, s5"],
     rdna=[
         "v_dual_fmac_f32 v6, v1, v2 :: v_dual_fmac_f32 v7, v3, v4",
         "v_dual_fmaak_f32 v3, s16, v3, 0x4b400000 :: v_dual_fmac_f32 v4, v5, v9",
@@ -127,6 +142,8 @@ def max_ieee(a, b):
     "f32 = f32 f32",
     gfx1201=[
         "v_max_num_f32_e32 v0, v1, v2",
+        "s_max_num_f32 s7, s7, 0xff800000",
+        "s_max_num_f32 s7, s6, s5",
         "v_max_num_f32_e32 v0, v2, v2",
         "v_max_num_f32_e64 v15, |v12|, |v9|",
         "v_dual_max_num_f32 v4, v2, v9 :: v_dual_max_num_f32 v3, v3, v6",
@@ -170,7 +187,14 @@ def ldexp(a, n):
     return np.ldexp(a.astype(np.float64), np.clip(n, -500, 500).astype(np.int32)).astype(np.float32)
 
 
-@oracle("f32 = f32", "v_rcp_f32_e32 v0, v1", gfx1201=["v_s_rcp_f32 s3, s2"], near=RCP, flush=True)
+@oracle(
+    "f32 = f32",
+    "v_rcp_f32_e32 v0, v1",
+    "v_rcp_iflag_f32_e32 v0, v1",
+    gfx1201=["v_s_rcp_f32 s3, s2"],
+    near=RCP,
+    flush=True,
+)
 def rcp(a):
     """D = 1 / S0, within 1 ulp."""
     return (1 / a.astype(np.float64)).astype(np.float32)
@@ -182,7 +206,7 @@ def rsq(a):
     return (1 / np.sqrt(a.astype(np.float64))).astype(np.float32)
 
 
-@oracle("f32 = f32", "v_exp_f32_e32 v0, v1", near=RCP, flush=True)
+@oracle("f32 = f32", "v_exp_f32_e32 v0, v1", gfx1201=["v_s_exp_f32 s3, s4"], near=RCP, flush=True)
 def exp(a):
     """D = 2 ** S0, within 1 ulp."""
     return np.exp2(a.astype(np.float64)).astype(np.float32)

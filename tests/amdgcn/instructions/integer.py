@@ -284,6 +284,27 @@ def multiply_high(a, b):
     return (a.astype(np.uint64) * b.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
+def signed24(a):
+    return ((a & 0xFFFFFF) ^ 0x800000) - 0x800000
+
+
+@oracle("i32 = i32 i32", "v_mul_i32_i24_e32 v7, -12, v0", "v_mul_i32_i24_e32 v7, v1, v0")
+def multiply24_signed(a, b):
+    """D = S0[23:0] * S1[23:0], both signed, its lower 32 bits."""
+    return signed24(a) * signed24(b)
+
+
+@oracle("i32 = i32 i32 i32", "v_mad_i32_i24 v2, v3, s0, v2")
+def mad24_signed(a, b, c):
+    return signed24(a) * signed24(b) + c
+
+
+@oracle("i64 = u32 i64", "v_ashrrev_i64 v[8:9], 30, v[8:9]", "v_ashrrev_i64 v[8:9], v1, v[2:3]")
+def shift_right64_signed(n, a):
+    """D = S1 >> S0[5:0]."""
+    return a >> (n & 63)
+
+
 @oracle("u32 = u32 u32", "v_mul_u32_u24_e32 v8, 0x88, v1", "v_mul_u32_u24_e32 v8, v2, v1")
 def multiply24(a, b):
     """D = S0[23:0] * S1[23:0], its lower 32 bits."""

@@ -47,6 +47,17 @@ def exchange(part, value, low, high, exec, old):
     return np.where(valid, moved, np.uint32(0) if bound else old).astype(np.uint32)
 
 
+@oracle(
+    "b32 = b32 exec",
+    cdna=["ds_swizzle_b32 v9, v8 offset:swizzle(SWAP,16)", "ds_swizzle_b32 v9, v8 offset:swizzle(SWAP,4)"],
+    modified=True,
+)
+def swap(part, value, exec):
+    """D = S0 of the lane whose number differs in one bit; 0 if that lane is inactive."""
+    read = np.arange(value.shape[1]) ^ part.modifiers["offset"]
+    return np.where(exec[:, read], value[:, read], np.uint32(0))
+
+
 @oracle("b32 = u32 b32 exec", "ds_bpermute_b32 v4, v3, v7", "ds_bpermute_b32 v4, v3, v7 offset:8", modified=True)
 def gather(part, address, value, exec):
     """D = DATA in lane (ADDR + offset) / 4, of as many as there are; 0 if that lane is inactive."""

@@ -102,7 +102,12 @@ def pk_mov(part, a, b):
     return a >> low & full | (b >> high & full) << np.uint64(32)
 
 
-@oracle("b32 = f16 f16", cdna=["v_pack_b32_f16 v0, v1, v2", "v_pack_b32_f16 v0, v0, v1"], quiet=True)
+@oracle(
+    "b32 = f16 f16",
+    cdna=["v_pack_b32_f16 v0, v1, v2", "v_pack_b32_f16 v0, v0, v1"],
+    rdna=["v_pack_b32_f16 v2, v7.l, v8.l", "v_pack_b32_f16 v2, v7.h, v8.l"],
+    quiet=True,
+)
 def pack(a, b):
     """D = {S1.f16, S0.f16}."""
     return b.view(np.uint16).astype(np.uint32) << np.uint32(16) | a.view(np.uint16)

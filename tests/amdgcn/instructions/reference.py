@@ -128,8 +128,8 @@ class _Run:
             return self.before.scc.astype(np.int64)
         if type in ("vcc", "exec"):
             return self.before.mask(VCC if type == "vcc" else EXEC)
-        if type == "exec.b64":
-            return self.before.words("s", EXEC, 64)
+        if type.startswith("exec."):
+            return self.typed(self.before.words("s", EXEC, BITS[type[5:]]), type[5:])
         if type == "m":
             return self.before.mask(term.index)
         type = type.removeprefix("d.")
@@ -233,12 +233,10 @@ class _Run:
     def result(self, term: Term | None, type: str, value: np.ndarray) -> None:
         if type == "scc":
             self.after.scc[:] = np.asarray(value).astype(np.uint32)
-        elif type in ("exec.b64", "exec"):
-            if type == "exec":
-                self.after.write_mask(EXEC, np.broadcast_to(value, self.enabled.shape) & self.enabled)
-            else:
-                self.after.sgpr[EXEC] = (value & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-                self.after.sgpr[EXEC + 1] = (value >> np.uint64(32)).astype(np.uint32)
+        elif type == "exec":
+            self.after.write_mask(EXEC, np.broadcast_to(value, self.enabled.shape) & self.enabled)
+        elif type.startswith("exec."):
+            self.store(Term("s", EXEC), type[5:], self.bits(value, type[5:]))
         elif type == "m":
             if term.file != "null":
                 self.after.write_mask(term.index, np.broadcast_to(value, self.enabled.shape) & self.enabled)

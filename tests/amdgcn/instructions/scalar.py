@@ -158,6 +158,11 @@ def and_saveexec(a, exec):
     return exec, a & exec, (a & exec) != 0
 
 
+@oracle("b32 exec.b32 scc = b32 exec.b32", rdna=["s_and_saveexec_b32 s9, s8", "s_and_saveexec_b32 s9, vcc_lo"])
+def and_saveexec32(a, exec):
+    return exec, a & exec, (a & exec) != 0
+
+
 @oracle("b64 exec.b64 scc = b64 exec.b64", cdna=["s_or_saveexec_b64 s[6:7], s[0:1]"])
 def or_saveexec(a, exec):
     return exec, a | exec, (a | exec) != 0
@@ -257,6 +262,8 @@ for _name, _type in (
         f"s_cmp_{_name}_{_type} s4, 0xffff8000",
     )(RELATIONS[_name])
 
+oracle("scc = f32 f32", gfx1201=["s_cmp_lt_f32 s2, 0xc2fc0000", "s_cmp_lt_f32 s2, s3"])(operator.lt)
+oracle("scc = f32 f32", gfx1201=["s_cmp_neq_f32 s7, 0xff800000", "s_cmp_neq_f32 s7, s3"])(lambda a, b: ~(a == b))
 oracle("scc = i32 i32", gfx11=["s_cmpk_lg_i32 s2, 0x1c0", "s_cmpk_lg_i32 s2, 0xffff"])(lambda a, k: a != signed16(k))
 oracle("scc = u32 u32", gfx11=["s_cmpk_lt_u32 s2, 0xa0", "s_cmpk_lt_u32 s2, 0xffff"])(operator.lt)
 

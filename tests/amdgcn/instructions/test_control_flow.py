@@ -38,6 +38,11 @@ BRANCHES = {
         f"s_and_b32 vcc_lo, s2, 1\ns_mov_b32 vcc_hi, 0\ns_cbranch_vccnz L\n{SKIP}",
         lambda w: 1 if w & 1 else 10,
     ),
+    "s_cbranch_vccz": (
+        LANES,
+        f"s_and_b32 vcc_lo, s2, 1\ns_mov_b32 vcc_hi, 0\ns_cbranch_vccz L\n{SKIP}",
+        lambda w: 10 if w & 1 else 1,
+    ),
     "s_cbranch_execz": (LANES, f"{ABOVE_3}\ns_cbranch_execz L\n{SKIP}{RESTORE}", lambda w: 10 if w > 3 else 1),
     "s_cbranch_execnz": ((WAVE64,), f"{ABOVE_3}\ns_cbranch_execnz L\n{SKIP}{RESTORE}", lambda w: 1 if w > 3 else 10),
     "loop": (

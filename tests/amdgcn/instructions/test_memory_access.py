@@ -29,9 +29,11 @@ SHARED = {
         "ds_write2st64_b64": "2x8 64",
     },
     "rdna": {
-        "ds_load_u16": "2", "ds_load_u8_d16": "1lo", "ds_load_u16_d16": "2lo", "ds_load_u16_d16_hi": "2hi",
+        "ds_load_u8": "1", "ds_load_u16": "2",
+        "ds_load_u8_d16": "1lo", "ds_load_u16_d16": "2lo", "ds_load_u16_d16_hi": "2hi",
         "ds_load_b32": "4",
-        "ds_load_b64": "8", "ds_load_b128": "16", "ds_load_2addr_b64": "2x8", "ds_load_2addr_stride64_b32": "2x4 64",
+        "ds_load_b64": "8", "ds_load_b128": "16", "ds_load_2addr_b32": "2x4",
+        "ds_load_2addr_b64": "2x8", "ds_load_2addr_stride64_b32": "2x4 64",
         "ds_load_2addr_stride64_b64": "2x8 64", "ds_store_b8": "1", "ds_store_b16": "2", "ds_store_b16_d16_hi": "2hi",
         "ds_store_b32": "4", "ds_store_b64": "8", "ds_store_b128": "16", "ds_store_2addr_b32": "2x4",
         "ds_store_2addr_b64": "2x8", "ds_store_2addr_stride64_b32": "2x4 64", "ds_store_2addr_stride64_b64": "2x8 64",
@@ -42,7 +44,11 @@ SCALAR = {
     "rdna": {"s_load_b32": 1, "s_load_b64": 2, "s_load_b128": 4, "s_load_b256": 8},
     "gfx1201": {"s_load_b96": 3},
 }
-GLOBAL = {"gfx942": ("global_load_dword", "global_store_dword"), "rdna": ("global_load_b32", "global_store_b32")}
+GLOBAL = {
+    "gfx942": {"global_load_dword global_store_dword": 4, "global_load_dwordx4 global_store_dwordx4": 16},
+    "rdna": {"global_load_b32 global_store_b32": 4, "global_load_b128 global_store_b128": 16},
+}
+PRIVATE = {"rdna": {"scratch_load_b32 scratch_store_b32": 4, "scratch_load_b64 scratch_store_b64": 8}}
 PARTIAL = 0x0F5A5A5F5A5A5A5B  # lanes that are on
 D = 8  # the register that is loaded or stored
 EXTENT = 4096
@@ -52,7 +58,7 @@ def each(table):
     for arch in LANES:
         for family in ("gfx942" if arch == "gfx942" else "rdna", arch) if arch != "gfx942" else (arch,):
             for name, what in table.get(family, {}).items():
-                yield pytest.param(arch, name, what, id=f"{arch}-{name}")
+                yield pytest.param(arch, name, what, id=f"{arch}-{name.split()[0]}")
 
 
 def registers(size: int) -> str:
@@ -123,23 +129,37 @@ def test_buffer(arch, name, what):
 
 
 @pytest.mark.parametrize("scalar", [False, True], ids=["off", "saddr"])
-@pytest.mark.parametrize("arch", LANES)
-def test_global(arch, scalar):
+@pytest.mark.parametrize(("arch", "names", "size"), list(each(GLOBAL)))
+def test_global(arch, names, size, scalar):
     """A 64-bit address a lane, or a scalar base and a 32-bit offset a lane."""
-    load, store = GLOBAL["gfx942" if arch == "gfx942" else "rdna"]
+    load, store = names.split()
     memory, octets, base = tensor()
     state = waves(arch, 2, memory=memory, exec=np.array([PARTIAL, -1], object))
-    offset = np.random.default_rng(4).permutation(2 * state.lanes).reshape(2, -1) * 8
+    offset = np.random.default_rng(4).permutation(2 * state.lanes).reshape(2, -1) * 16
     address = offset.astype(np.uint64) + np.uint64(0 if scalar else base)
     state.vgpr[2], state.vgpr[3] = address.astype(np.uint32), (address >> np.uint64(32)).astype(np.uint32)
     state.sgpr[4], state.sgpr[5] = base & 0xFFFFFFFF, base >> 32
     active, before, octets_before = state.active.copy(), state.vgpr.copy(), octets.copy()
     where = ("v2", "s[4:5]") if scalar else ("v[2:3]", "off")
-    lines = f"{load} v{D}, {where[0]}, {where[1]} offset:4\n{WAIT[arch]}\n{store} {where[0]}, v9, {where[1]}"
+    data = "v16" if size == 4 else "v[16:19]"
+    loads = f"{load} {registers(size)}, {where[0]}, {where[1]} offset:4\n{WAIT[arch]}"
+    lines = f"{loads}\n{store} {where[0]}, {data}, {where[1]}"
     execute(arch, lines, state)
-    expect_load(before, state.vgpr, read(octets_before, offset + 4, 4), active, "")
-    octets_before[offset[active][:, None] + np.arange(4)] = written([before[9]], 4)[active]
+    expect_load(before, state.vgpr, read(octets_before, offset + 4, size), active, "")
+    octets_before[offset[active][:, None] + np.arange(size)] = written(list(before[16:20]), size)[active]
     np.testing.assert_array_equal(octets, octets_before)
+
+
+@pytest.mark.parametrize(("arch", "names", "size"), list(each(PRIVATE)))
+def test_scratch(arch, names, size):
+    """What a lane stores in its private memory it loads again, and no other lane does."""
+    load, store = names.split()
+    state = waves(arch, 2, scratch=64, exec=np.array([PARTIAL, -1], object))
+    active, before = state.active.copy(), state.vgpr.copy()
+    data = "v16" if size == 4 else "v[16:17]"
+    wait = "s_wait_storecnt 0x0" if arch == "gfx1201" else "s_waitcnt_vscnt null, 0x0"
+    execute(arch, f"{store} off, {data}, off offset:24\n{wait}\n{load} {registers(size)}, off, off offset:24", state)
+    expect_load(before, state.vgpr, list(before[16 : 16 + size // 4]), active, "")
 
 
 WAIT = {"gfx942": "s_waitcnt vmcnt(0)", "gfx1100": "s_waitcnt vmcnt(0)", "gfx1201": "s_wait_loadcnt 0x0"}
@@ -201,4 +221,4 @@ def covered() -> set[tuple[str, str]]:
     """(architecture, mnemonic) of everything above."""
     found = {(p.values[0], f"buffer_{p.values[1]}") for p in each(BUFFER)}
     found |= {(p.values[0], p.values[1]) for table in (SHARED, SCALAR) for p in each(table)}
-    return found | {(a, n) for a in LANES for n in GLOBAL["gfx942" if a == "gfx942" else "rdna"]}
+    return found | {(p.values[0], n) for table in (GLOBAL, PRIVATE) for p in each(table) for n in p.values[1].split()}

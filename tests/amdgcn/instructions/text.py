@@ -61,7 +61,7 @@ def _part(arch: str, text: str) -> Part:
 
 def _split(text: str) -> list[str]:
     """The comma-separated pieces, brackets kept whole."""
-    return [p.strip() for p in re.split(r",(?![^\[]*\])", text) if p.strip()]
+    return [p.strip() for p in re.split(r",(?![^\[]*\])(?![^(]*\))", text) if p.strip()]
 
 
 def _term(arch: str, text: str) -> Term:
