@@ -188,6 +188,14 @@ def test_conflicts_are_the_lanes_that_wait_for_a_bank(arch, stride):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
+def test_a_lane_that_is_off_waits_for_no_bank(arch):
+    address = np.arange(LANES[arch], dtype=np.uint32) * 128
+    write, read = READS[arch].split("\n")[::2]
+    counts = counted(arch, f"{write}\n{NARROW[arch]}\n{read}", n=1, lds=16384, v0=address)
+    assert counts.conflicts == 31 * (LANES[arch] // 32) + 4
+
+
+@pytest.mark.parametrize("arch", ARCHS)
 def test_two_addresses_and_atomics_of_lds_are_counted_as_what_they_are(arch):
     write, read = ("write", "read") if arch == "gfx942" else ("store", "load")
     pair = "2" if arch == "gfx942" else "_2addr"
