@@ -160,6 +160,8 @@ def _spelled(name: str, kind: str, arch: str) -> str:
     """The assembler's name of what tinygrad calls `name`."""
     if kind == "cdna":
         name = name.replace("v_mad_mix", "v_fma_mix")  # the documents keep the name of the first, unfused kind
+        if name in ("v_accvgpr_read", "v_accvgpr_write"):
+            name += "_b32"
     if arch == "gfx90a" and "mfma" in name:
         name = re.sub(r"(\d+x\d+x\d+)(_\d+b)?_", r"\1", name)
     return name

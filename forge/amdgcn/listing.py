@@ -36,7 +36,7 @@ class Line:
 def listing(assembly: str, kernel: str) -> tuple[Line, ...]:
     """The instructions of one kernel in order. Raises FileFormatError if it is not there whole or holds data."""
     files: dict[str, str] = {}
-    source, inside = "", False
+    source, inside, elsewhere = "", False, False
     found: list[Line] = []
     for number, raw in enumerate(assembly.splitlines(), 1):
         line = raw.split(";", 1)[0].strip()
@@ -48,6 +48,10 @@ def listing(assembly: str, kernel: str) -> tuple[Line, ...]:
         if re.match(r"\.Lfunc_end\d+:", line):
             return tuple(found)
         line = _LABEL.sub("", line)
+        if line.startswith((".section", ".text")):  # the descriptor may stand before the function's end
+            elsewhere = line.startswith(".section")
+        if elsewhere:
+            continue
         if loc := _LOC.match(line):
             if loc[1] not in files:
                 raise FileFormatError(f"the listing names no file {loc[1]}", where=f"line {number}")
