@@ -18,8 +18,9 @@ from forge.amdgcn.machine import DEFAULT_LIMIT, Machine
 from forge.amdgcn.memory import Memory, Scratch
 from forge.amdgcn.program import Step
 from forge.amdgcn.traffic import Meter
-from forge.amdgcn.waves import ACC, EXEC, POISON, VECTOR, Waves
-from forge.errors import UnsupportedError
+from forge.amdgcn.trap import OUT_OF_BOUNDS
+from forge.amdgcn.waves import ACC, EXEC, POISON, SCC, VECTOR, Waves
+from forge.errors import EmulationError, UnsupportedError
 
 BATCH_LANES = (
     4096  # lanes that run in lockstep: NumPy's own cost a call is spread over them, the caches still hold them
@@ -54,8 +55,18 @@ class Dispatch:
             raise UnsupportedError(f"{self.code.name} does not round to nearest; the emulator does nothing else")
         if descriptor.float_denorm_32 != 3 or descriptor.float_denorm_16_64 != 3:
             raise UnsupportedError(f"{self.code.name} flushes denormals; the emulator keeps them")
+        touched = ((s.needs | s.gives) & (1 << SCC) - 1 for s in self.steps.values())
+        used = max(bits.bit_length() for bits in touched) - VECTOR
+        if used > self._registers:
+            what = f"{self.code.name} uses {used} vector registers; its descriptor gives it {self._registers}"
+            raise EmulationError(OUT_OF_BOUNDS, what)
         if self.threads % self.code.wave:
             raise UnsupportedError(f"{self.threads} threads are no whole waves of {self.code.wave}")
+
+    @property
+    def _registers(self) -> int:
+        """Vector registers of a lane; accumulation registers follow the 256 ordinary ones."""
+        return ACC + self.code.agprs if self.code.agprs else self.code.descriptor.vgprs
 
     def _batches(self) -> Iterator[np.ndarray]:
         """Indices of the workgroups that run together."""
@@ -69,12 +80,11 @@ class Dispatch:
         code, lanes = self.code, self.code.wave
         per_group = self.threads // lanes
         n = len(groups) * per_group
-        registers = ACC + code.agprs if code.agprs else code.descriptor.vgprs
         waves = Waves(
             ids=(groups[:, None] * per_group + np.arange(per_group)).reshape(-1),
             group=np.repeat(np.arange(len(groups)), per_group),
             lanes=lanes,
-            vgpr=np.full((registers, n, lanes), POISON, np.uint32),
+            vgpr=np.full((self._registers, n, lanes), POISON, np.uint32),
             sgpr=np.full((128, n, 1), POISON, np.uint32),
             scc=np.zeros((n, 1), np.uint32),
             memory=self.memory,
