@@ -75,10 +75,12 @@ class CompileError(ForgeError):
 
 
 class EmulationError(ForgeError):
-    """Emulated code did what no device may be relied on to do. `kind` is the trap's name; `where` has the program
-    counter, the instruction and the source line."""
+    """Emulated code did what no device may be relied on to do, or what no emulator knows.
 
-    def __init__(self, kind: str, what: str, *, where: str = "", remedy: str = "") -> None:
+    `kind` is the trap's name; `where` has the program counter, the instruction and the source line.
+    """
+
+    def __init__(self, what: str, *, kind: str = "emulation", where: str = "", remedy: str = "") -> None:
         self.kind = kind
         super().__init__(f"{kind}: {what}", where=where, remedy=remedy)
 

@@ -47,7 +47,7 @@ def kind(mnemonic: str) -> str:
     for name, pattern in KINDS.items():
         if re.fullmatch(pattern, mnemonic):
             return name
-    raise EmulationError(UNKNOWN, f"{mnemonic} is of no kind that is counted")
+    raise EmulationError(f"{mnemonic} is of no kind that is counted", kind=UNKNOWN)
 
 
 @dataclass(frozen=True)

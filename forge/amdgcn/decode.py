@@ -139,7 +139,7 @@ def decode_one(text: bytes, pc: int, arch: str, wave: int, line: Line | None = N
         raw = _tables().decode_inst(data, kind)
     except (ValueError, AssertionError) as error:
         raise EmulationError(
-            UNKNOWN, f"no {kind} instruction: {text[pc : pc + 8].hex()} ({error})", where=where
+            f"no {kind} instruction: {text[pc : pc + 8].hex()} ({error})", kind=UNKNOWN, where=where
         ) from error
     written, source = (line.text, line.source) if line else ("", "")
     if hasattr(raw, "opx"):
@@ -151,7 +151,7 @@ def decode_one(text: bytes, pc: int, arch: str, wave: int, line: Line | None = N
         )
     if line and instruction.name != plain(line.mnemonic):
         raise EmulationError(
-            UNKNOWN, f"decoded as {instruction.name}, which the assembler wrote otherwise", where=where
+            f"decoded as {instruction.name}, which the assembler wrote otherwise", kind=UNKNOWN, where=where
         )
     return instruction
 

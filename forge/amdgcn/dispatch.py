@@ -59,7 +59,7 @@ class Dispatch:
         used = max(bits.bit_length() for bits in touched) - VECTOR
         if used > self._registers:
             what = f"{self.code.name} uses {used} vector registers; its descriptor gives it {self._registers}"
-            raise EmulationError(OUT_OF_BOUNDS, what)
+            raise EmulationError(what, kind=OUT_OF_BOUNDS)
         if self.threads % self.code.wave:
             raise UnsupportedError(f"{self.threads} threads are no whole waves of {self.code.wave}")
 

@@ -57,7 +57,7 @@ class Machine:
         while True:
             step = steps.get(w.pc)
             if step is None:
-                raise EmulationError(UNKNOWN, "no instruction of the kernel starts here", where=f"{w.pc:#x}")
+                raise EmulationError("no instruction of the kernel starts here", kind=UNKNOWN, where=f"{w.pc:#x}")
             if step.needs & ~w.defined and w.lacks(step.needs):
                 self._undefined(step, w)
             step.executed += w.n
@@ -152,7 +152,7 @@ class Machine:
         if fault.wave is not None:
             where += f", wave {int(w.ids[fault.wave])}"
             where += "" if fault.lane is None else f", lane {fault.lane}"
-        return EmulationError(fault.kind, fault.what, where=where)
+        return EmulationError(fault.what, kind=fault.kind, where=where)
 
 
 def _name(bit: int) -> str:

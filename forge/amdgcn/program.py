@@ -50,11 +50,11 @@ def step(instruction: Instruction, arch: str, base: int, *, waits: bool = False)
             or matrix_step.bind(instruction, arch)
         )
     except Fault as fault:
-        raise EmulationError(fault.kind, fault.what, where=where) from fault
+        raise EmulationError(fault.what, kind=fault.kind, where=where) from fault
     except KeyError as error:
-        raise EmulationError(UNKNOWN, f"operands of another kind: {error}", where=where) from error
+        raise EmulationError(f"operands of another kind: {error}", kind=UNKNOWN, where=where) from error
     if run is None:
-        raise EmulationError(UNKNOWN, f"{instruction.name} of {arch} has no emulation", where=where)
+        raise EmulationError(f"{instruction.name} of {arch} has no emulation", kind=UNKNOWN, where=where)
     needs, gives = registers(instruction, arch)
     if waits:
         run = checked(instruction, family(arch), needs, gives, run)

@@ -43,10 +43,15 @@ def test_version(forge):
     assert forge("--version").out.strip() == f"forge {package.__version__}"
 
 
-@pytest.mark.parametrize("argv", [(), ("nonsense",), ("show", "--no-such-flag"), ("dump",), ("bench",)])
+@pytest.mark.parametrize("argv", [(), ("nonsense",), ("show", "--no-such-flag"), ("dump",)])
 def test_usage_that_argparse_refuses_is_2(forge, argv):
     result = forge(*argv)
     assert result.code == 2 and result.out == "" and "usage:" in result.err
+
+
+def test_bench_without_a_subject_says_which_there_are(forge):
+    result = forge("bench")
+    assert result.code == 2 and result.out == "" and "model, ops, or --emulate" in result.err
 
 
 def _families(cls):

@@ -14,8 +14,21 @@ from typing import Final
 
 from forge.amdgcn.trap import UNKNOWN, Fault
 
-BITS: Final = {"f64": 64, "f32": 32, "xf32": 32, "i32": 32, "f16": 16, "bf16": 16, "i8": 8, "iu8": 8, "iu4": 4,
-               "fp8": 8, "bf8": 8, "fp8fnuz": 8, "bf8fnuz": 8}
+BITS: Final = {
+    "f64": 64,
+    "f32": 32,
+    "xf32": 32,
+    "i32": 32,
+    "f16": 16,
+    "bf16": 16,
+    "i8": 8,
+    "iu8": 8,
+    "iu4": 4,
+    "fp8": 8,
+    "bf8": 8,
+    "fp8fnuz": 8,
+    "bf8fnuz": 8,
+}
 
 # The first letters of a name, and why `matrix_op` refuses it: no kernel of ours emits these.
 UNSUPPORTED: Final = {
@@ -99,18 +112,34 @@ _FP8 = tuple((a, b) for a in ("fp8", "bf8") for b in ("fp8", "bf8"))
 def _mfma(arch: str) -> Iterator[MatrixOp]:
     lane_groups = frozenset({"blgp"})
     if arch == "gfx90a":
-        for shapes, kind, suffix in ((_F32, "f32", "f32"), (_HALF, "f16", "f16"), (_HALF, "bf16", "bf16_1k"),
-                                     (_BF16_FIRST, "bf16", "bf16"), (_HALF, "i8", "i8")):
+        for shapes, kind, suffix in (
+            (_F32, "f32", "f32"),
+            (_HALF, "f16", "f16"),
+            (_HALF, "bf16", "bf16_1k"),
+            (_BF16_FIRST, "bf16", "bf16"),
+            (_HALF, "i8", "i8"),
+        ):
             for m, k, blocks in shapes:
                 dest = "i32" if kind == "i8" else "f32"
-                yield _dense(f"v_mfma_{dest}_{m}x{m}x{k}{suffix}", m, k, blocks, (kind, kind, dest), lane_groups,
-                             flush=kind in ("f16", "bf16"))
+                yield _dense(
+                    f"v_mfma_{dest}_{m}x{m}x{k}{suffix}",
+                    m,
+                    k,
+                    blocks,
+                    (kind, kind, dest),
+                    lane_groups,
+                    flush=kind in ("f16", "bf16"),
+                )
         for m, k, blocks in _F64:
             yield _dense(f"v_mfma_f64_{m}x{m}x{k}f64", m, k, blocks, ("f64",) * 3, frozenset())
         return
     for shapes, kind, modifiers in (
-        (_F32, "f32", lane_groups), (_HALF, "f16", lane_groups), (_HALF, "bf16", lane_groups),
-        (_HALF[:3], "i8", lane_groups), (_DOUBLED, "i8", frozenset()), (_F64, "f64", frozenset({"blgp_neg"})),
+        (_F32, "f32", lane_groups),
+        (_HALF, "f16", lane_groups),
+        (_HALF, "bf16", lane_groups),
+        (_HALF[:3], "i8", lane_groups),
+        (_DOUBLED, "i8", frozenset()),
+        (_F64, "f64", frozenset({"blgp_neg"})),
     ):
         yield from (_spelled(shape, kind, modifiers) for shape in shapes)
     if arch == "gfx942":
@@ -121,8 +150,9 @@ def _mfma(arch: str) -> Iterator[MatrixOp]:
     kind_of_8 = "fnuz" if arch == "gfx942" else ""
     for m, k, blocks in _DOUBLED:
         for a, b in _FP8:
-            yield _dense(f"v_mfma_f32_{m}x{m}x{k}_{a}_{b}", m, k, blocks, (a + kind_of_8, b + kind_of_8, "f32"),
-                         frozenset())
+            yield _dense(
+                f"v_mfma_f32_{m}x{m}x{k}_{a}_{b}", m, k, blocks, (a + kind_of_8, b + kind_of_8, "f32"), frozenset()
+            )
 
 
 def _spelled(shape: tuple[int, int, int], kind: str, modifiers: frozenset[str]) -> MatrixOp:
@@ -132,8 +162,9 @@ def _spelled(shape: tuple[int, int, int], kind: str, modifiers: frozenset[str]) 
     return _dense(name, m, k, blocks, (kind, kind, dest), modifiers)
 
 
-def _dense(name: str, m: int, k: int, blocks: int, types: tuple[str, ...], modifiers: frozenset[str], *,
-           flush: bool = False) -> MatrixOp:
+def _dense(
+    name: str, m: int, k: int, blocks: int, types: tuple[str, ...], modifiers: frozenset[str], *, flush: bool = False
+) -> MatrixOp:
     if blocks > 1 and "blgp" in modifiers:
         modifiers |= {"cbsz"}
     return _op(name, (m, k, blocks), types, 64, 1 if types[2] == "f64" else 4, 1, modifiers, flush=flush)
@@ -159,16 +190,37 @@ def _wmma_rdna4() -> Iterator[MatrixOp]:
         yield _op(f"v_wmma_f32_16x16x16_{a}_{b}", (16, 16, 1), (a, b, "f32"), 32, 8, 1, frozenset({"neg_c"}))
 
 
-def _op(name: str, shape: tuple[int, int, int], types: tuple[str, ...], lanes: int, rows: int, copies: int,
-        modifiers: frozenset[str], *, flush: bool = False) -> MatrixOp:
+def _op(
+    name: str,
+    shape: tuple[int, int, int],
+    types: tuple[str, ...],
+    lanes: int,
+    rows: int,
+    copies: int,
+    modifiers: frozenset[str],
+    *,
+    flush: bool = False,
+) -> MatrixOp:
     m, k, blocks = shape
     a, b, dest = types
     # With "half", a register of C and D holds one element, in the half that op_sel names.
     dest_bits = 32 if "half" in modifiers else BITS[dest]
     return MatrixOp(
-        name=name, m=m, n=m, k=k, blocks=blocks, a_type=a, b_type=b, d_type=dest,
+        name=name,
+        m=m,
+        n=m,
+        k=k,
+        blocks=blocks,
+        a_type=a,
+        b_type=b,
+        d_type=dest,
         a_regs=m * k * blocks * copies * BITS[a] // (32 * lanes),
         b_regs=m * k * blocks * copies * BITS[b] // (32 * lanes),
         c_regs=m * m * blocks * dest_bits // (32 * lanes),
-        flops=2 * m * m * k * blocks, lanes=lanes, rows=rows, copies=copies, modifiers=modifiers, flush=flush,
+        flops=2 * m * m * k * blocks,
+        lanes=lanes,
+        rows=rows,
+        copies=copies,
+        modifiers=modifiers,
+        flush=flush,
     )

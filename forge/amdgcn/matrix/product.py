@@ -13,8 +13,20 @@ from forge.amdgcn.trap import UNKNOWN, Fault
 A, B, C = 1, 2, 4  # an operand's bit in neg, neg_hi, op_sel, and in blgp where that negates
 
 
-def execute(op: MatrixOp, a: Words, b: Words, c: Words, *, cbsz: int = 0, abid: int = 0, blgp: int = 0, neg: int = 0,
-            neg_hi: int = 0, opsel: int = 0, clamp: bool = False) -> Words:
+def execute(
+    op: MatrixOp,
+    a: Words,
+    b: Words,
+    c: Words,
+    *,
+    cbsz: int = 0,
+    abid: int = 0,
+    blgp: int = 0,
+    neg: int = 0,
+    neg_hi: int = 0,
+    opsel: int = 0,
+    clamp: bool = False,
+) -> Words:
     """D[b] = A[b] B[b] + C[b]: a uint32[a_regs, waves, lanes], b and c alike (c may broadcast), to d shaped as c.
 
     Floats are multiplied and summed in float64 and rounded to D's type once, to nearest even; NaN and infinities go as
@@ -118,5 +130,8 @@ def _check(op: MatrixOp, cbsz: int, abid: int, blgp: int, neg: int, neg_hi: int,
     }
     for modifier, bad in refused.items():
         if bad:
-            raise Fault(UNKNOWN, f"{op.name} does not obey this {modifier} (cbsz {cbsz}, abid {abid}, blgp {blgp}, "
-                                 f"neg {neg}, neg_hi {neg_hi}, op_sel {opsel}, clamp {clamp})")
+            raise Fault(
+                UNKNOWN,
+                f"{op.name} does not obey this {modifier} (cbsz {cbsz}, abid {abid}, blgp {blgp}, "
+                f"neg {neg}, neg_hi {neg_hi}, op_sel {opsel}, clamp {clamp})",
+            )
