@@ -14,9 +14,8 @@ import torch
 
 from forge.amdgcn.codeobject import KernelCode, kernels
 from forge.amdgcn.counters import Counters, banks, counters
-from forge.amdgcn.decode import decode
+from forge.amdgcn.decode import decode_object
 from forge.amdgcn.dispatch import Dispatch
-from forge.amdgcn.listing import listing
 from forge.amdgcn.machine import DEFAULT_LIMIT
 from forge.amdgcn.memory import Memory
 from forge.amdgcn.program import Step as MachineStep
@@ -102,7 +101,7 @@ def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count:
 def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, MachineStep]]:
     """A kernel decoded, checked against its listing, and bound."""
     code = kernels(binary)[name]
-    return code, program(decode(code, listing(assembly, name)), code.arch, code.text_address, waits=waits)
+    return code, program(decode_object(code, assembly), code.arch, code.text_address, waits=waits)
 
 
 def kernarg(

@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     for name in args.op or ():
         if name not in load():
             raise UsageError(f"no op is called {name!r}", remedy=f"one of: {', '.join(load())}")
+    if not args.emulate and (args.waits or args.races or args.all):
+        raise UsageError("--waits, --races and --all are for emulated code", remedy="give --emulate ARCH")
     rows: list[Row] = []
     for row in _rows(args):
         if row.failure:
@@ -100,11 +102,12 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def _emulating(args: argparse.Namespace, where: DeviceTarget) -> tuple[Callable[[Step], Any], str]:
-    from forge.amdgcn.emulate import Checks, emulate
-    from forge.kernels.launch import Launch
+    from forge.amdgcn.decode import family
+    from forge.amdgcn.emulate import Checks, prepare
 
+    family(where.arch)  # or there is no emulator
     checks = Checks(waits=args.waits, races=args.races)
-    return lambda step: emulate(step, where, checks) if isinstance(step, Launch) else step(), "cpu"
+    return lambda step: prepare(step, where, checks)(), "cpu"
 
 
 def _by_kernel(rows: list[Row]) -> list[Row]:

@@ -1,34 +1,37 @@
-"""Every kernel's AMD code objects, executed: launched as on the device, at each small case, against the op's oracle."""
+"""Every kernel's AMD code objects, executed: launched as on the device, at small cases, against the op's oracle."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from forge.amdgcn.emulate import Emulation, emulate
-from forge.kernels.launch import Launch
+from forge.amdgcn.emulate import Emulation, prepare
 from forge.language import interpreted
-from forge.target import TARGETS
+from forge.target import AMD_VERIFIED, TARGETS
 from forge.verify import check, serving
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
-WHOLE = ("gfx942", "gfx1100", "gfx1201")
+WHOLE = ("gfx942", "gfx1100", "gfx1201")  # every small case; of the other architectures one case a kind of operands
 
 
-def parameters():
-    """Each kernel, case and architecture; not the kernels that are a library's."""
-    return [
-        pytest.param(op, case, kernel, arch, id=f"{arch}-{kernel.id}-{case.name}".replace(" ", "_"))
-        for arch in WHOLE
-        for op, case, kernel, _ in serving(TARGETS[arch])
-        if case.small and not kernel.name.endswith("_library")
-    ]
+def parameters() -> Iterator[pytest.param]:
+    """Kernels, cases and architectures; not the kernels that are a library's."""
+    for arch in AMD_VERIFIED:
+        seen = set()
+        for op, case, kernel, call in serving(TARGETS[arch]):
+            if not case.small or kernel.name.endswith("_library"):
+                continue
+            kind = (kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items())))
+            if arch in WHOLE or kind not in seen:
+                seen.add(kind)
+                name = f"{arch}-{kernel.id}-{case.name}".replace(" ", "_")
+                yield pytest.param(op, case, kernel, arch, id=name)
 
 
-@pytest.mark.parametrize(("op", "case", "kernel", "arch"), parameters())
+@pytest.mark.parametrize(("op", "case", "kernel", "arch"), list(parameters()))
 def test_emulated(op, case, kernel, arch):
     target = TARGETS[arch]
-    outcome = check(
-        op, case, kernel, target, "cpu", lambda step: emulate(step, target) if isinstance(step, Launch) else step()
-    )
+    outcome = check(op, case, kernel, target, "cpu", lambda step: prepare(step, target)())
     assert any(isinstance(step, Emulation) and step.instructions for step in outcome.steps)
