@@ -14,7 +14,7 @@ import torch
 
 from forge.amdgcn.codeobject import KernelCode, kernels
 from forge.amdgcn.counters import Counters, banks, counters
-from forge.amdgcn.decode import decode_object
+from forge.amdgcn.decode import decode_object, family
 from forge.amdgcn.dispatch import Dispatch
 from forge.amdgcn.machine import DEFAULT_LIMIT
 from forge.amdgcn.memory import Memory
@@ -59,15 +59,20 @@ def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, 
     Raises EmulationError where the code does what no device may be relied on to do, CompileError if it does not
     compile, UnsupportedError for a target without an emulator.
     """
-    return run(compile_launch(launch, target), launch, checks, count=count)
+    return run(_compiled(launch, target), launch, checks, count=count)
 
 
 def prepare(step: Step, target: DeviceTarget, checks: Checks = Checks()) -> Callable[[], Any]:
     """`step` made to run emulated, again and again: a launch is compiled now; what is no launch is left as it is."""
     if not isinstance(step, Launch):
         return step
-    object = compile_launch(step, target)
+    object = _compiled(step, target)
     return lambda: run(object, step, checks)
+
+
+def _compiled(launch: Launch, target: DeviceTarget) -> CodeObject:
+    family(target.arch)  # raises if there is no emulator
+    return compile_launch(launch, target)
 
 
 def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
