@@ -16,7 +16,7 @@ from typing import Any
 
 from forge.amdgcn.codeobject import KernelCode
 from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.listing import Line
+from forge.amdgcn.listing import Line, functions, listing
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError, MissingDependencyError, UnsupportedError
 
@@ -46,6 +46,7 @@ GFX90A_MATRIX = {
     0x6D: "v_mfma_f32_16x16x8bf16",
 }
 STAND_IN = 0x4D
+GFX90A_CACHES = {0x29: "buffer_invl2", 0x3E: "buffer_wbinvl1", 0x3F: "buffer_wbinvl1_vol"}  # opcodes of MUBUF likewise
 
 _ROLES = {
     "src0": "S0", "vsrc0": "S0", "ssrc0": "S0", "src1": "S1", "vsrc1": "S1", "ssrc1": "S1", "src2": "S2",
@@ -93,14 +94,28 @@ def _tables() -> ModuleType:
     return tables
 
 
-def decode(code: KernelCode, listing: Sequence[Line] = ()) -> dict[int, Instruction]:
-    """Every instruction of a kernel by its program counter, each agreeing with the assembler's listing.
+def decode_object(code: KernelCode, assembly: str) -> dict[int, Instruction]:
+    """Every instruction of a kernel and of the functions that it may call, each agreeing with the assembler's text.
 
     Raises EmulationError where bytes decode to no instruction, or to another one than the assembler wrote.
     """
     found: dict[int, Instruction] = {}
-    pc = code.entry
-    for line in listing:
+    pc = 0
+    for name, alignment in functions(assembly):
+        pc += -pc % alignment
+        if name == code.name and pc != code.entry:
+            what = f"{name} begins at {code.entry:#x}, by the assembler's text at {pc:#x}"
+            raise EmulationError(what, kind=UNKNOWN, where=code.name)
+        found |= decode(code, listing(assembly, name), pc)
+        pc = max(i.next for i in found.values())
+    return found
+
+
+def decode(code: KernelCode, lines: Sequence[Line], begin: int | None = None) -> dict[int, Instruction]:
+    """The instructions of one function, the kernel or that at `begin`, each agreeing with a line of its listing."""
+    found: dict[int, Instruction] = {}
+    pc = code.entry if begin is None else begin
+    for line in lines:
         if line.mnemonic.startswith(".p2align"):
             boundary = 1 << int(line.mnemonic.split()[1])
             while pc % boundary and pc < len(code.text):
@@ -132,9 +147,13 @@ def decode_one(text: bytes, pc: int, arch: str, wave: int, line: Line | None = N
     kind = family(arch)
     data = text[pc : pc + 16].ljust(16, b"\0")
     word = int.from_bytes(data[:4], "little")
-    renamed = GFX90A_MATRIX.get(word >> 16 & 0x7F) if arch == "gfx90a" and word >> 23 == 0x1A7 else None
+    renamed = None
+    if arch == "gfx90a" and word >> 23 == 0x1A7:
+        renamed, other = GFX90A_MATRIX.get(word >> 16 & 0x7F), word & ~(0x7F << 16) | STAND_IN << 16
+    elif arch == "gfx90a" and word >> 26 == 0x38:
+        renamed, other = GFX90A_CACHES.get(word >> 18 & 0x7F), word & ~(0x7F << 18) | 0x29 << 18
     if renamed:
-        data = (word & ~(0x7F << 16) | STAND_IN << 16).to_bytes(4, "little") + data[4:]
+        data = other.to_bytes(4, "little") + data[4:]
     try:
         raw = _tables().decode_inst(data, kind)
     except (ValueError, AssertionError) as error:
@@ -238,6 +257,8 @@ def _operands(raw: Any, name: str, arch: str, wave: int) -> dict[str, Operand]:
     _implicit(found, name, encoding, fields, wave)
     if encoding in ("MUBUF", "VBUFFER") and "atomic" in name and "DATA" in found:
         found["D0"] = Operand("D0", *_rest(found["DATA"]))
+    if "_atomic_" in name and not (fields.get("sc0") or fields.get("glc") or fields.get("th", 0) & 1):
+        found.pop("D0", None)  # the old value is not given back
     if encoding in ("MUBUF", "VBUFFER", "MTBUF") and not (fields.get("offen") or fields.get("idxen")):
         found.pop("ADDR", None)
     if encoding in ("FLAT", "VFLAT"):

@@ -47,12 +47,12 @@ class Races:
     """Which wave read, wrote or updated each dword since its workgroup's last barrier: an id, NOBODY or MANY."""
 
     def __init__(self, groups: int, words: int) -> None:
-        self.words = words
+        self.groups, self.words = groups, words
         self.touched = {what: np.full(groups * words, NOBODY, np.int64) for what in (READ, WRITE, UPDATE)}
 
     def forget(self, groups: np.ndarray) -> None:
         for touched in self.touched.values():
-            touched.reshape(-1, self.words)[groups] = NOBODY
+            touched.reshape(self.groups, self.words)[groups] = NOBODY
 
     def touch(
         self, position: np.ndarray, active: Mask, size: int, what: str, wave: np.ndarray, differs: Differs = None

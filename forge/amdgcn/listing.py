@@ -16,6 +16,7 @@ from forge.errors import FileFormatError
 _FILE = re.compile(r'\.file\s+(\d+)\s+"([^"]*)"(?:\s+"([^"]*)")?')
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)")
 _ALIGN = re.compile(r"\.p2align\s+(\d+)")
+_FUNCTION = re.compile(r"\.type\s+(\S+),@function")
 _LABEL = re.compile(r"^[\w.$]+:\s*")
 _SILENT = (".loc", ".file", ".cfi_", ".globl", ".type", ".size", ".set", ".text")  # directives that emit no code
 
@@ -31,6 +32,17 @@ class Line:
     mnemonic: str
     text: str
     source: str
+
+
+def functions(assembly: str) -> tuple[tuple[str, int], ...]:
+    """(name, alignment in bytes) of every function in the order of the code: the kernel, and those not inlined."""
+    found, boundary = [], 1
+    for raw in assembly.splitlines():
+        if align := _ALIGN.match(raw.strip()):
+            boundary = 1 << int(align[1])
+        elif function := _FUNCTION.match(raw.strip()):
+            found.append((function[1], boundary))
+    return tuple(found)
 
 
 def listing(assembly: str, kernel: str) -> tuple[Line, ...]:
