@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.decode import family
+from forge.amdgcn.decode import INLINE_FLOATS, family, inline_float
 from forge.amdgcn.instruction import Instruction, Operand
 from forge.amdgcn.operands import Read, Write, constant, halfword, reader, row, source, writer
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
@@ -192,29 +193,18 @@ def _mix(instruction: Instruction, rdna: bool) -> Execute:
     return execute
 
 
-def _mixed(operand: Operand, number: int, fields: Any, rdna: bool) -> Read:
+def _mixed(operand: Operand, number: int, fields: Mapping[str, int], rdna: bool) -> Read:
+    """A source of a mixed fma as f32."""
     f16 = fields["opsel_hi"] >> number & 1
-    if operand.file == "const" and f16 and 240 <= operand.index <= 248:
-        from forge.amdgcn.decode import inline_float
-
-        fixed = constant(inline_float(operand.index, "f16"), 32)
-        read: Read = lambda w: fixed  # noqa: E731
-    elif operand.file == "const" and not f16 and 240 <= operand.index <= 248:
-        from forge.amdgcn.decode import inline_float
-
-        fixed = constant(inline_float(operand.index, "f32"), 32)
-        read = lambda w: fixed  # noqa: E731
-    else:
-        read = reader(operand, rdna=rdna)
+    if operand.file == "const" and operand.index in INLINE_FLOATS:
+        operand = replace(operand, value=inline_float(operand.index, "f16" if f16 else "f32"))
+    read = reader(operand, rdna=rdna)
     shift = np.uint32(16 * (fields["opsel"] >> number & 1))
     absolute, negative = fields["neg_hi"] >> number & 1, fields["neg"] >> number & 1
 
     def mixed(w: Waves) -> np.ndarray:
         bits = read(w)
-        if f16:
-            value = (bits >> shift).astype(np.uint16).view(np.float16).astype(np.float32)
-        else:
-            value = bits.view(np.float32)
+        value = (bits >> shift).astype(np.uint16).view(np.float16).astype(np.float32) if f16 else bits.view(np.float32)
         if absolute:
             value = np.abs(value)
         return -value if negative else value

@@ -8,7 +8,9 @@ gfx942: GFX90A_MATRIX says which. It leaves the buffer encodings of RDNA out of 
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
@@ -59,14 +61,7 @@ _SIGNED = {("rdna3", "FLAT"): 13, ("rdna3", "GLOBAL"): 13, ("rdna3", "SCRATCH"):
            ("cdna", "GLOBAL"): 13, ("cdna", "SCRATCH"): 13, ("cdna", "SMEM"): 21, ("rdna4", "SMEM"): 24,
            ("rdna4", "VGLOBAL"): 24, ("rdna4", "VFLAT"): 24, ("rdna4", "VSCRATCH"): 24, ("rdna4", "VBUFFER"): 24,
            }  # fmt: skip
-_CONSTANTS = {
-    "f16": dict(zip(range(240, 249), (0x3800, 0xB800, 0x3C00, 0xBC00, 0x4000, 0xC000, 0x4400, 0xC400, 0x3118), strict=True)),
-    "bf16": dict(zip(range(240, 249), (0x3F00, 0xBF00, 0x3F80, 0xBF80, 0x4000, 0xC000, 0x4080, 0xC080, 0x3E22), strict=True)),
-    "f32": dict(zip(range(240, 249), (0x3F000000, 0xBF000000, 0x3F800000, 0xBF800000, 0x40000000, 0xC0000000,
-                                      0x40800000, 0xC0800000, 0x3E22F983), strict=True)),
-    "f64": dict(zip(range(240, 249), (0x3FE0 << 48, 0xBFE0 << 48, 0x3FF0 << 48, 0xBFF0 << 48, 0x4000 << 48,
-                                      0xC000 << 48, 0x4010 << 48, 0xC010 << 48, 0x3FC45F306DC9C882), strict=True)),
-}  # fmt: skip
+INLINE_FLOATS = dict(enumerate((0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 4.0, -4.0, 0.5 / math.pi), 240))  # by their codes
 
 
 def family(arch: str) -> str:
@@ -304,7 +299,7 @@ def _operand(
     if 128 <= code <= 208:
         number = code - 128 if code <= 192 else 192 - code
         return Operand(role, "const", code, count, width, type, number & (1 << max(width, 32)) - 1)
-    if 240 <= code <= 248:
+    if code in INLINE_FLOATS:
         return Operand(role, "const", code, count, width, type, inline_float(code, type))
     if code == 255:
         literal = fields.get("literal", 0)
@@ -320,10 +315,12 @@ def _operand(
 
 def inline_float(code: int, type: str) -> int:
     """The bits of an inline constant, 240 (0.5) to 248 (1 / 2 pi), for an operand of `type`."""
+    number = INLINE_FLOATS[code]
     base = re.sub(r"^(pk\d+_|wmma_\w+_)", "", type)
-    if base in ("b64", "u64", "i64"):
-        base = "f64"
-    return _CONSTANTS.get(base, _CONSTANTS["f32"])[code]
+    if base == "bf16":  # the upper half of the float, not rounded
+        return int.from_bytes(struct.pack("<f", number)[2:], "little")
+    form = {"f16": "<e", "f64": "<d", "b64": "<d", "u64": "<d", "i64": "<d"}.get(base, "<f")
+    return int.from_bytes(struct.pack(form, number), "little")
 
 
 def _accumulates(role: str, where: str, encoding: str, fields: dict[str, int]) -> bool:

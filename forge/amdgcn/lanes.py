@@ -49,10 +49,7 @@ def _read_lane(instruction: Instruction, rdna: bool, *, first: bool) -> Execute:
 
     def execute(w: Waves) -> None:
         values = np.broadcast_to(read(w), (w.n, w.lanes))
-        if select is None:
-            lane = w.active.argmax(1)
-        else:
-            lane = np.broadcast_to(select(w), (w.n, 1))[:, 0] % w.lanes
+        lane = w.active.argmax(1) if select is None else np.broadcast_to(select(w), (w.n, 1))[:, 0] % w.lanes
         write(w, values[np.arange(w.n), lane][:, None])
 
     return execute

@@ -131,7 +131,7 @@ def _selected(read: Read, select: int, signed: bool) -> Read:
 
 
 def _packed(instruction: Instruction, read: Read, operand: Operand, number: int) -> Read:
-    """VOP3P: op_sel and op_sel_hi choose the halves that the low and the high result see, neg and neg_hi their signs."""
+    """VOP3P: op_sel and op_sel_hi choose which halves the low and the high result see, neg and neg_hi their signs."""
     fields = instruction.fields
     if not operand.type.startswith("pk2"):
         return read
@@ -222,7 +222,7 @@ def _enabled(index: int, bits: int, fields: Mapping[str, int], rdna: bool) -> Wr
 
 
 def _placed(index: int, select: int, unused: int) -> Write:
-    """SDWA: put the low bits of the result into a byte or word; the rest is padded (0), sign-extended (1) or kept (2)."""
+    """SDWA: put the result's low bits into a byte or word; the rest is padded (0), sign-extended (1) or kept (2)."""
     shift, bits = (8 * select, 8) if select < 4 else (16 * (select - 4), 16)
     field = np.uint32((1 << bits) - 1)
     rest = np.uint32(~(((1 << bits) - 1) << shift) & 0xFFFFFFFF)

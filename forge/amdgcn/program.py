@@ -129,7 +129,7 @@ def upper_halves(instruction: Instruction, arch: str) -> tuple[tuple[int, int], 
     halves = []
     for half in (1,) if sums else (0, 1):
         pair = [instruction.operands[r] for r in (role, "D0")]
-        if pair[0].file == "const" or pair[0].index >= EXECZ - 1 and pair[0].file == "s":
+        if pair[0].file == "const" or (pair[0].index >= VCCZ and pair[0].file == "s"):
             return ()
         needs, gives = (_bits([replace(o, index=o.index + half, count=1)], rdna) for o in pair)
         halves.append((needs, gives))

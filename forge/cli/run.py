@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--prompt", help="the text to complete; - reads it from stdin")
     parser.add_argument("--chat", action="store_true", help="give the prompt as a message, through the chat template")
     parser.add_argument("--json", action="store_true", help="print one RequestOutput when it is complete")
-    parser.add_argument("--emulate", action="store_true", help="run the AMD code of --target ARCH on the CPU, to check it")
+    parser.add_argument("--emulate", action="store_true", help="run the AMD code of --target on the CPU, to check it")
     options.add_sampling_flags(parser)
     options.add_compile_flags(parser)
 
