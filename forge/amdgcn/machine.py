@@ -117,8 +117,8 @@ class Machine:
             at = np.unique(places[groups == group])
             gone = self._ended.get(group, 0)
             if gone or len(at) > 1:
-                waiting = int((groups == group).sum())
                 pc = int(at[0])
+                waiting = int(((groups == group) & (places == pc)).sum())
                 raise self._error(
                     Fault(BARRIER, f"{waiting} waves of workgroup {group} wait here" + (
                         f", {gone} have ended" if gone else f", others at {int(at[1]):#x}"

@@ -107,14 +107,13 @@ class Waves:
     def joined(self, other: Waves) -> Waves:
         """These waves and `other`, which stand at the same program counter. Loads of either are outstanding."""
         pending = self.pending + [p for p in other.pending if p not in self.pending]
-        before = (
-            () if {*self.written} == {*other.written} and len({*self.written}) == 1 else self.written + other.written
-        )
+        written = self.written + other.written
+        alike = len({*written}) == 1
         return Waves(
             np.concatenate([self.ids, other.ids]), np.concatenate([self.group, other.group]), self.lanes,
             np.concatenate([self.vgpr, other.vgpr], 1), np.concatenate([self.sgpr, other.sgpr], 1),
             np.concatenate([self.scc, other.scc]), self.memory, self.lds, self.scratch, self.pc,
-            self.defined & other.defined, before, pending,
+            written[0] if alike else self.defined & other.defined, () if alike else written, pending,
         )  # fmt: skip
 
 
