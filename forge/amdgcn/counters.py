@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Final
 
-from forge.amdgcn.access import CACHE_CONTROL
-from forge.amdgcn.control import HINTS
+from forge.amdgcn.instructions.access import CACHE_CONTROL
+from forge.amdgcn.instructions.control import HINTS
+from forge.amdgcn.machine.program import Step
 from forge.amdgcn.matrix import matrix_op
-from forge.amdgcn.program import Step
-from forge.amdgcn.traffic import Meter, Traffic
+from forge.amdgcn.state.traffic import Meter, Traffic
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError
 
@@ -55,8 +55,8 @@ class Counters:
     """Counts of one launch, or by `+` of several.
 
     `memory` is what vector instructions move, `scalar` what s_load does (bytes a wave). `conflicts` are the cycles by
-    the model of `forge.amdgcn.lds.conflicts`. `multiply_adds` are those of matrix instructions. `slots` are the lanes
-    of the waves that ran a vector ALU instruction, summed over these instructions; `active`, those that EXEC left on.
+    the model of `forge.amdgcn.state.lds.conflicts`. `multiply_adds` are those of matrix instructions. `slots` are the
+    lanes of the waves that ran a vector ALU instruction, summed over these instructions; `active`, those that EXEC left on.
     `memory_slots` are the same of vector loads, stores and atomics: on targets with buffer instructions compilers leave
     EXEC alone, and send a lane's address out of range instead.
     """

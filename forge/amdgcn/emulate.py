@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from forge.amdgcn.codeobject import KernelCode, kernels
+from forge.amdgcn.code.codeobject import KernelCode, kernels
+from forge.amdgcn.code.decode import decode_object, family
 from forge.amdgcn.counters import Counters, banks, counters
-from forge.amdgcn.decode import decode_object, family
-from forge.amdgcn.dispatch import Dispatch
-from forge.amdgcn.machine import DEFAULT_LIMIT
-from forge.amdgcn.memory import Memory
-from forge.amdgcn.program import Step as MachineStep
-from forge.amdgcn.program import program
-from forge.amdgcn.traffic import Meter
+from forge.amdgcn.machine.dispatch import Dispatch
+from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT
+from forge.amdgcn.machine.program import Step as MachineStep
+from forge.amdgcn.machine.program import program
+from forge.amdgcn.state.memory import Memory
+from forge.amdgcn.state.traffic import Meter
 from forge.errors import UnsupportedError
 from forge.kernels.launch import Launch, Step
 from forge.lower.offline import CodeObject, compile_launch

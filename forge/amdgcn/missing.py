@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-from forge.amdgcn import access, control, lanes, matrix
-from forge.amdgcn.decode import family, plain
-from forge.amdgcn.instruction import Instruction, Operand
+from forge.amdgcn import matrix
+from forge.amdgcn.code.decode import family, plain
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions import access, control, lanes
 from forge.amdgcn.pseudocode import meaning
 from forge.errors import MissingDependencyError
 

@@ -12,8 +12,8 @@ from functools import reduce
 from operator import add
 from typing import Any, Final
 
+from forge.amdgcn.code.decode import family
 from forge.amdgcn.counters import Counters
-from forge.amdgcn.decode import family
 from forge.amdgcn.emulate import Emulation, emulate
 from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from amdgcn.assembled import assemble, waves
 
-from forge.amdgcn.access import bind
-from forge.amdgcn.decode import decode_all
-from forge.amdgcn.memory import Memory
-from forge.amdgcn.waves import Waves
+from forge.amdgcn.code.decode import decode_all
+from forge.amdgcn.instructions.access import bind
+from forge.amdgcn.state.memory import Memory
+from forge.amdgcn.state.waves import Waves
 
 LIKE = {"gfx90a": "gfx942", "gfx950": "gfx942", "gfx1151": "gfx1100"}  # of the same lanes
 RESOURCE = {"gfx9": 0x27000, "gfx11": 0x31004000, "gfx12": 0x31004000}  # flags of a raw buffer

@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from forge.amdgcn.lds import Lds
-from forge.amdgcn.machine import run_text
-from forge.amdgcn.memory import Memory, Scratch
-from forge.amdgcn.waves import EXEC, VCC, Waves
+from forge.amdgcn.machine.lockstep import run_text
+from forge.amdgcn.state.lds import Lds
+from forge.amdgcn.state.memory import Memory, Scratch
+from forge.amdgcn.state.waves import EXEC, VCC, Waves
 
 try:
     from triton.backends.amd.compiler import assemble_amdgcn

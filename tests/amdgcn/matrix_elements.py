@@ -12,14 +12,30 @@ from forge.amdgcn.matrix import MatrixOp
 from forge.amdgcn.matrix.ops import BITS
 
 WAVES = 3
-TORCH = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "xf32": torch.float32,
-         "f64": torch.float64, "fp8": torch.float8_e4m3fn, "bf8": torch.float8_e5m2,
-         "fp8fnuz": torch.float8_e4m3fnuz, "bf8fnuz": torch.float8_e5m2fnuz}
-WORD = {8: (torch.uint8, np.uint8), 16: (torch.int16, np.uint16), 32: (torch.int32, np.uint32),
-        64: (torch.int64, np.uint64)}
+TORCH = {
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "f32": torch.float32,
+    "xf32": torch.float32,
+    "f64": torch.float64,
+    "fp8": torch.float8_e4m3fn,
+    "bf8": torch.float8_e5m2,
+    "fp8fnuz": torch.float8_e4m3fnuz,
+    "bf8fnuz": torch.float8_e5m2fnuz,
+}
+WORD = {
+    8: (torch.uint8, np.uint8),
+    16: (torch.int16, np.uint16),
+    32: (torch.int32, np.uint32),
+    64: (torch.int64, np.uint64),
+}
 # digits of the significand, exponent of the smallest normal, largest finite
-ROUND = {"f32": (24, -126, float(np.finfo(np.float32).max)), "f16": (11, -14, 65504.0),
-         "bf16": (8, -126, float(torch.finfo(torch.bfloat16).max)), "xf32": (11, -126, np.inf)}
+ROUND = {
+    "f32": (24, -126, float(np.finfo(np.float32).max)),
+    "f16": (11, -14, 65504.0),
+    "bf16": (8, -126, float(torch.finfo(torch.bfloat16).max)),
+    "xf32": (11, -126, np.inf),
+}
 
 
 def family(op: MatrixOp) -> str:
@@ -46,9 +62,11 @@ def output_at(op: MatrixOp) -> Places:
         return 0 * item, item + 8 * (lane // 16), lane % 16
     if op.d_type == "f64":
         return (0 * item, 4 * item + lane // 16, lane % 16) if op.m == 16 else (lane // 4 % 4, lane // 16, lane % 4)
-    return {4: (lane // 4, item, lane % 4),
-            16: (item // 4, 4 * (lane // 16) + item % 4, lane % 16),
-            32: (item // 16, 8 * (item // 4 % 4) + 4 * (lane // 32) + item % 4, lane % 32)}[op.m]
+    return {
+        4: (lane // 4, item, lane % 4),
+        16: (item // 4, 4 * (lane // 16) + item % 4, lane % 16),
+        32: (item // 16, 8 * (item // 4 % 4) + 4 * (lane // 32) + item % 4, lane % 32),
+    }[op.m]
 
 
 def pack(bits: np.ndarray, width: int) -> np.ndarray:

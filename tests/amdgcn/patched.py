@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from forge.amdgcn.codeobject import kernels
-from forge.amdgcn.decode import decode
+from forge.amdgcn.code.codeobject import kernels
+from forge.amdgcn.code.decode import decode
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.listing import listing
 from forge.amdgcn.emulate import Checks, run
-from forge.amdgcn.instruction import Instruction
-from forge.amdgcn.listing import listing
 from forge.kernels.launch import Launch
 from forge.lower.offline import CodeObject, compile_launch
 from forge.lower.operands import type_of

@@ -10,10 +10,10 @@ from functools import cache
 
 import pytest
 
-from forge.amdgcn.codeobject import KernelCode, kernels
-from forge.amdgcn.descriptor import Descriptor, family, read_descriptor
-from forge.amdgcn.listing import Line, listing
-from forge.amdgcn.wire import Msgpack
+from forge.amdgcn.code.codeobject import KernelCode, kernels
+from forge.amdgcn.code.descriptor import Descriptor, family, read_descriptor
+from forge.amdgcn.code.listing import Line, listing
+from forge.amdgcn.code.wire import Msgpack
 from forge.errors import FileFormatError
 from forge.kernels.launch import Launch
 from forge.language import interpreted

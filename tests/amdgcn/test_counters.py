@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from amdgcn.assembled import ARCHS, LANES, assemble, waves
 
+from forge.amdgcn.code.decode import decode_all
 from forge.amdgcn.counters import KINDS, Counters, banks, counters, kind
-from forge.amdgcn.decode import decode_all
 from forge.amdgcn.emulate import Emulation, emulate
-from forge.amdgcn.machine import Machine
-from forge.amdgcn.memory import Memory
-from forge.amdgcn.program import program
-from forge.amdgcn.traffic import Meter, Traffic
+from forge.amdgcn.machine.lockstep import Machine
+from forge.amdgcn.machine.program import program
+from forge.amdgcn.state.memory import Memory
+from forge.amdgcn.state.traffic import Meter, Traffic
 from forge.errors import EmulationError
 from forge.graph.op import Case
 from forge.graph.types import DTYPES, tensor

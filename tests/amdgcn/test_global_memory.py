@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from amdgcn.accessed import mapped, put_address, put_resource, put_scalar, run, state
 
-from forge.amdgcn.access import UNSUPPORTED, bind
-from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.memory import Memory, Scratch
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions.access import UNSUPPORTED, bind
+from forge.amdgcn.state.memory import Memory, Scratch
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, UNINITIALIZED, UNKNOWN, Fault
 
 pytestmark = pytest.mark.compile

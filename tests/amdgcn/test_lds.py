@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from amdgcn.accessed import run, state
 
-from forge.amdgcn.lds import Lds, conflicts
+from forge.amdgcn.state.lds import Lds, conflicts
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, RACE, UNINITIALIZED, Fault
 
 pytestmark = pytest.mark.compile

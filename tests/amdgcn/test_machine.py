@@ -12,12 +12,13 @@ import triton.language as tl
 from amdgcn.assembled import ARCHS, assemble, execute, waves
 from amdgcn.patched import subject
 
-from forge.amdgcn import dispatch, emulate
-from forge.amdgcn.decode import decode_all
-from forge.amdgcn.machine import Machine
-from forge.amdgcn.program import program
+from forge.amdgcn import emulate
+from forge.amdgcn.code.decode import decode_all
+from forge.amdgcn.machine import dispatch
+from forge.amdgcn.machine.lockstep import Machine
+from forge.amdgcn.machine.program import program
+from forge.amdgcn.state.waves import VECTOR
 from forge.amdgcn.trap import BARRIER, LIMIT, UNINITIALIZED
-from forge.amdgcn.waves import VECTOR
 from forge.errors import EmulationError
 from forge.kernels.launch import Launch
 from forge.language import interpreted

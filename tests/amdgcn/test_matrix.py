@@ -21,6 +21,8 @@ ARCHS = {"gfx90a": 64, "gfx942": 64, "gfx950": 64, "gfx1100": 32, "gfx1151": 32,
 ALL = [(arch, name, lanes) for arch, lanes in ARCHS.items() for name in names(arch)]
 ALL += [("gfx1100", name, 64) for name in names("gfx1100", lanes=64)]
 each_op = pytest.mark.parametrize(("arch", "name", "lanes"), ALL, ids=[f"{a}-{n}-{w}" for a, n, w in ALL])
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     with np.errstate(all="ignore"):
@@ -97,9 +99,14 @@ def test_edge_values_follow_ieee(arch: str, name: str, lanes: int) -> None:
     op = op_of(arch, name, lanes)
     a, b, c = operands(op, 2)
     edge = {8: 0x80, 16: 1 << 15, 32: 1 << 31, 64: 1 << 63}[BITS[op.a_type]]
-    every = np.unique(np.concatenate([
-        np.array([0, 1, edge, edge | 1, edge - 1], np.uint64),
-        encode(np.array([np.inf, -np.inf, np.nan, 1e30, -1e-30]), op.a_type).astype(np.uint64)])).astype(a.dtype)
+    every = np.unique(
+        np.concatenate(
+            [
+                np.array([0, 1, edge, edge | 1, edge - 1], np.uint64),
+                encode(np.array([np.inf, -np.inf, np.nan, 1e30, -1e-30]), op.a_type).astype(np.uint64),
+            ]
+        )
+    ).astype(a.dtype)
     for n, bits in enumerate(every):  # one a wave and row, so that no row hides another
         a[n % WAVES, n % op.blocks, n % op.m, n % op.k] = bits
         b[(n + 1) % WAVES, n % op.blocks, n % op.k, (n + 2) % op.n] = bits
@@ -160,10 +167,17 @@ def test_one_hot_lands_on_its_row_and_column(arch: str, name: str, lanes: int) -
 
 
 @cpu
-@pytest.mark.parametrize(("arch", "name"), [
-    ("gfx942", "v_mfma_f32_16x16x16_f16"), ("gfx90a", "v_mfma_f32_32x32x8bf16_1k"),
-    ("gfx942", "v_mfma_f32_16x16x4_f32"), ("gfx950", "v_mfma_f32_32x32x16_f16"),
-    ("gfx1100", "v_wmma_f32_16x16x16_bf16"), ("gfx1201", "v_wmma_f32_16x16x16_f16")])
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        ("gfx942", "v_mfma_f32_16x16x16_f16"),
+        ("gfx90a", "v_mfma_f32_32x32x8bf16_1k"),
+        ("gfx942", "v_mfma_f32_16x16x4_f32"),
+        ("gfx950", "v_mfma_f32_32x32x16_f16"),
+        ("gfx1100", "v_wmma_f32_16x16x16_bf16"),
+        ("gfx1201", "v_wmma_f32_16x16x16_f16"),
+    ],
+)
 def test_swapped_operands_are_seen(arch: str, name: str) -> None:
     """A and B are laid out alike, so that swapping them transposes D: no error, and not the same numbers."""
     op = op_of(arch, name, ARCHS[arch])
@@ -201,8 +215,16 @@ def test_blgp_moves_lanes_of_b(name: str) -> None:
     a, b = (encode(rng.standard_normal(shape), op.a_type).view(np.uint32)[..., 0] for _ in range(2))
     c = np.zeros((op.c_regs, WAVES, 64), np.uint32)
     q = np.arange(64).reshape(4, 16)
-    quarters = {0: (0, 1, 2, 3), 1: (0, 1, 0, 1), 2: (2, 3, 2, 3), 3: (1, 2, 3, 0),
-                4: (0, 0, 0, 0), 5: (1, 1, 1, 1), 6: (2, 2, 2, 2), 7: (3, 3, 3, 3)}
+    quarters = {
+        0: (0, 1, 2, 3),
+        1: (0, 1, 0, 1),
+        2: (2, 3, 2, 3),
+        3: (1, 2, 3, 0),
+        4: (0, 0, 0, 0),
+        5: (1, 1, 1, 1),
+        6: (2, 2, 2, 2),
+        7: (3, 3, 3, 3),
+    }
     for blgp, order in quarters.items():
         same(execute(op, a, b, c, blgp=blgp), execute(op, a, b[..., q[list(order)].ravel()], c))
 
@@ -220,8 +242,15 @@ def test_blgp_negates_f64(name: str, blgp: int) -> None:
 
 
 @cpu
-@pytest.mark.parametrize(("arch", "name"), [(arch, name) for arch in ("gfx1100", "gfx1201") for name in names(arch)
-                                            if "neg_ab" in op_of(arch, name, 32).modifiers])
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        (arch, name)
+        for arch in ("gfx1100", "gfx1201")
+        for name in names(arch)
+        if "neg_ab" in op_of(arch, name, 32).modifiers
+    ],
+)
 def test_wmma_negates_halves_and_c(arch: str, name: str) -> None:
     op = op_of(arch, name, 32)
     bits = operands(op, 7)
@@ -236,9 +265,14 @@ def test_wmma_negates_halves_and_c(arch: str, name: str) -> None:
 
 
 @cpu
-@pytest.mark.parametrize(("arch", "name", "fnuz"), [
-    ("gfx942", "v_mfma_f32_16x16x32_fp8_bf8", True), ("gfx950", "v_mfma_f32_16x16x32_fp8_bf8", False),
-    ("gfx1201", "v_wmma_f32_16x16x16_fp8_bf8", False)])
+@pytest.mark.parametrize(
+    ("arch", "name", "fnuz"),
+    [
+        ("gfx942", "v_mfma_f32_16x16x32_fp8_bf8", True),
+        ("gfx950", "v_mfma_f32_16x16x32_fp8_bf8", False),
+        ("gfx1201", "v_wmma_f32_16x16x16_fp8_bf8", False),
+    ],
+)
 def test_gfx942_alone_has_fnuz(arch: str, name: str, fnuz: bool) -> None:
     """0x38 is 1 in OCP's e4m3 and 1/2 in FNUZ's, 0x3C the same in e5m2; 0x80 is -0, and NaN."""
     op = op_of(arch, name, ARCHS[arch])
@@ -301,13 +335,21 @@ def test_rdna3_wants_equal_halves_of_the_wave(name: str) -> None:
 
 
 @cpu
-@pytest.mark.parametrize(("arch", "name", "modifiers"), [
-    ("gfx942", "v_mfma_f32_16x16x16_f16", {"cbsz": 1}), ("gfx942", "v_mfma_f32_16x16x16_f16", {"neg": 1}),
-    ("gfx942", "v_mfma_f32_16x16x8_xf32", {"blgp": 1}), ("gfx90a", "v_mfma_f64_16x16x4f64", {"blgp": 1}),
-    ("gfx942", "v_mfma_f32_32x32x2_f32", {"clamp": True}), ("gfx1100", "v_wmma_f32_16x16x16_f16", {"opsel": 4}),
-    ("gfx1100", "v_wmma_f32_16x16x16_f16", {"blgp": 1}), ("gfx1100", "v_wmma_i32_16x16x16_iu8", {"neg_hi": 1}),
-    ("gfx1201", "v_wmma_f32_16x16x16_fp8_bf8", {"neg": 1}), ("gfx1201", "v_wmma_f16_16x16x16_f16", {"opsel": 4}),
-])
+@pytest.mark.parametrize(
+    ("arch", "name", "modifiers"),
+    [
+        ("gfx942", "v_mfma_f32_16x16x16_f16", {"cbsz": 1}),
+        ("gfx942", "v_mfma_f32_16x16x16_f16", {"neg": 1}),
+        ("gfx942", "v_mfma_f32_16x16x8_xf32", {"blgp": 1}),
+        ("gfx90a", "v_mfma_f64_16x16x4f64", {"blgp": 1}),
+        ("gfx942", "v_mfma_f32_32x32x2_f32", {"clamp": True}),
+        ("gfx1100", "v_wmma_f32_16x16x16_f16", {"opsel": 4}),
+        ("gfx1100", "v_wmma_f32_16x16x16_f16", {"blgp": 1}),
+        ("gfx1100", "v_wmma_i32_16x16x16_iu8", {"neg_hi": 1}),
+        ("gfx1201", "v_wmma_f32_16x16x16_fp8_bf8", {"neg": 1}),
+        ("gfx1201", "v_wmma_f16_16x16x16_f16", {"opsel": 4}),
+    ],
+)
 def test_a_modifier_not_obeyed_is_refused(arch: str, name: str, modifiers: dict[str, int]) -> None:
     op = op_of(arch, name, ARCHS[arch])
     words, c = np.zeros((op.a_regs, 1, op.lanes), np.uint32), np.zeros((op.c_regs, 1, op.lanes), np.uint32)

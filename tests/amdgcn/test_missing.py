@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from forge.amdgcn.decode import FAMILIES
-from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.code.decode import FAMILIES
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.machine.program import step
 from forge.amdgcn.missing import REASONS, missing, mnemonics
-from forge.amdgcn.program import step
 from forge.errors import EmulationError, UnsupportedError
 
 pytestmark = pytest.mark.cpu

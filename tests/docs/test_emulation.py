@@ -9,8 +9,8 @@ import pytest
 from docs.documents import DOCS
 
 from forge.amdgcn import trap
-from forge.amdgcn.decode import FAMILIES
-from forge.amdgcn.dispatch import BATCH_LANES
+from forge.amdgcn.code.decode import FAMILIES
+from forge.amdgcn.machine.dispatch import BATCH_LANES
 from forge.amdgcn.missing import missing, mnemonics
 
 pytestmark = pytest.mark.cpu

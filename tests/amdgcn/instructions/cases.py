@@ -9,7 +9,7 @@ from amdgcn.instructions.reference import Registers, expected, matched, parts
 from amdgcn.instructions.text import Term
 from amdgcn.instructions.values import BITS, FLOATS, edges
 
-from forge.amdgcn.waves import Waves
+from forge.amdgcn.state.waves import Waves
 
 
 def sources(arch: str, line: str) -> list[tuple[Term, str, Oracle]]:

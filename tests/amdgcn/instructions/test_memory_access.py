@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from amdgcn.assembled import LANES, execute, waves
 
-from forge.amdgcn.memory import Memory
+from forge.amdgcn.state.memory import Memory
 
 pytestmark = pytest.mark.compile
 

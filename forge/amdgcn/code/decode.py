@@ -16,9 +16,9 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from forge.amdgcn.codeobject import KernelCode
-from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.listing import Line, functions, listing
+from forge.amdgcn.code.codeobject import KernelCode
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.listing import Line, functions, listing
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError, MissingDependencyError, UnsupportedError
 

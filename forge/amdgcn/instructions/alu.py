@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.decode import INLINE_FLOATS, family, inline_float
-from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.operands import Read, Write, constant, halfword, reader, row, source, writer
+from forge.amdgcn.code.decode import INLINE_FLOATS, family, inline_float
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions.operands import Read, Write, constant, halfword, reader, row, source, writer
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
 from forge.amdgcn.pseudocode.functions import fma
-from forge.amdgcn.waves import EXEC, VCC, Waves, lane_ids, pack
+from forge.amdgcn.state.waves import EXEC, VCC, Waves, lane_ids, pack
 
 Execute = Callable[[Waves], Any]
 

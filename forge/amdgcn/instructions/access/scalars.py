@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.access.transfer import Run, extended, width
-from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.access.transfer import Run, extended, width
+from forge.amdgcn.state.waves import EXEC, Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
-from forge.amdgcn.waves import EXEC, Waves
 
 FORM = re.compile(r"s_(buffer_)?load_(\w+)")
 

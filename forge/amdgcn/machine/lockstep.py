@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from forge.amdgcn import control
-from forge.amdgcn.decode import decode_all
-from forge.amdgcn.program import Step, program
+from forge.amdgcn.code.decode import decode_all
+from forge.amdgcn.instructions import control
+from forge.amdgcn.machine.program import Step, program
+from forge.amdgcn.state.waves import SCC, VECTOR, Waves
 from forge.amdgcn.trap import BARRIER, LIMIT, UNINITIALIZED, UNKNOWN, Fault
-from forge.amdgcn.waves import SCC, VECTOR, Waves
 from forge.errors import EmulationError
 
 DEFAULT_LIMIT = 20_000_000  # instructions one wave may run

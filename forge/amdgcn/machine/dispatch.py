@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forge.amdgcn.codeobject import KernelCode
-from forge.amdgcn.lds import Lds
-from forge.amdgcn.machine import DEFAULT_LIMIT, Machine
-from forge.amdgcn.memory import Memory, Scratch
-from forge.amdgcn.program import Step
-from forge.amdgcn.traffic import Meter
+from forge.amdgcn.code.codeobject import KernelCode
+from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT, Machine
+from forge.amdgcn.machine.program import Step
+from forge.amdgcn.state.lds import Lds
+from forge.amdgcn.state.memory import Memory, Scratch
+from forge.amdgcn.state.traffic import Meter
+from forge.amdgcn.state.waves import ACC, EXEC, POISON, SCC, VECTOR, Waves
 from forge.amdgcn.trap import OUT_OF_BOUNDS
-from forge.amdgcn.waves import ACC, EXEC, POISON, SCC, VECTOR, Waves
 from forge.errors import EmulationError, UnsupportedError
 
 BATCH_LANES = (

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from forge.amdgcn.cells import CHANGED, LOADED, Mask
-from forge.amdgcn.lds import conflicts
-from forge.amdgcn.waves import Waves
+from forge.amdgcn.state.cells import CHANGED, LOADED, Mask
+from forge.amdgcn.state.lds import conflicts
+from forge.amdgcn.state.waves import Waves
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from forge.amdgcn.atomics import Atomic
-from forge.amdgcn.cells import Mask, Window, Written, alignment, first
+from forge.amdgcn.state.atomics import Atomic
+from forge.amdgcn.state.cells import Mask, Window, Written, alignment, first
 from forge.amdgcn.trap import RACE, Fault
 
 NOBODY, MANY = -1, -2

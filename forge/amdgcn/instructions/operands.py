@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from forge.amdgcn.dpp import lane_source
-from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.waves import ACC, EXEC, Waves
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions.dpp import lane_source
+from forge.amdgcn.state.waves import ACC, EXEC, Waves
 
 Read = Callable[[Waves], np.ndarray]
 Write = Callable[[Waves, np.ndarray], None]

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from forge.amdgcn.access.transfer import Pieces, Run, Width, landing, register
-from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.waves import Waves, lane_ids
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions.access.transfer import Pieces, Run, Width, landing, register
+from forge.amdgcn.state.waves import Waves, lane_ids
 
 PERMUTE = re.compile(r"ds_(b?permute)_(fi_)?b32")
 

@@ -17,8 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from forge.amdgcn.lds import Lds
-from forge.amdgcn.memory import Memory, Scratch
+from forge.amdgcn.state.lds import Lds
+from forge.amdgcn.state.memory import Memory, Scratch
 
 VECTOR = 128  # the first vector register among the bits of `defined`
 SCC = 640  # and the condition code

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from forge.amdgcn.atomics import Atomic
-from forge.amdgcn.cells import Mask
-from forge.amdgcn.instruction import Instruction, Operand
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.state.atomics import Atomic
+from forge.amdgcn.state.cells import Mask
+from forge.amdgcn.state.waves import ACC, Waves, lane_ids
 from forge.amdgcn.trap import UNKNOWN, Fault
-from forge.amdgcn.waves import ACC, Waves, lane_ids
 
 Run = Callable[[Waves], None]
 M0 = 124  # CDNA's encoding; only CDNA loads to LDS directly

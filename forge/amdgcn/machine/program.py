@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from forge.amdgcn import access, alu, control, lanes, matrix_step
-from forge.amdgcn.decode import family
-from forge.amdgcn.instruction import Instruction, Operand
-from forge.amdgcn.operands import EXECZ, NULL, VCCZ
-from forge.amdgcn.operands import SCC as SCC_SOURCE
+from forge.amdgcn.code.decode import family
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions import access, alu, control, lanes, matrices
+from forge.amdgcn.instructions.operands import EXECZ, NULL, VCCZ
+from forge.amdgcn.instructions.operands import SCC as SCC_SOURCE
+from forge.amdgcn.machine.waits import checked
 from forge.amdgcn.pseudocode import meaning
+from forge.amdgcn.state.waves import ACC, EXEC, SCC, VCC, VECTOR, Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
-from forge.amdgcn.waits import checked
-from forge.amdgcn.waves import ACC, EXEC, SCC, VCC, VECTOR, Waves
 from forge.errors import EmulationError
 
 
@@ -47,7 +47,7 @@ def step(instruction: Instruction, arch: str, base: int, *, waits: bool = False)
             or access.bind(instruction, arch)
             or control.bind(instruction, arch, base)
             or lanes.bind(instruction, arch)
-            or matrix_step.bind(instruction, arch)
+            or matrices.bind(instruction, arch)
         )
     except Fault as fault:
         raise EmulationError(fault.what, kind=fault.kind, where=where) from fault
@@ -71,7 +71,7 @@ def registers(instruction: Instruction, arch: str) -> tuple[int, int]:
         return pairs[0][0] | pairs[1][0], pairs[0][1] | pairs[1][1]
     rdna = family(arch) != "cdna"
     operands = dict(instruction.operands)
-    operands.update(matrix_step.operands(instruction, arch))
+    operands.update(matrices.operands(instruction, arch))
     found = meaning(family(arch), instruction.name)
     results = ("D0", "SDST")
     read = [o for role, o in operands.items() if role not in results]

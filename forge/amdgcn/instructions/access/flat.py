@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.access.transfer import (
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.access.transfer import (
     Pieces,
     Run,
     active,
@@ -24,10 +25,9 @@ from forge.amdgcn.access.transfer import (
     storing,
     width,
 )  # fmt: skip
-from forge.amdgcn.atomics import named
-from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.state.atomics import named
+from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
-from forge.amdgcn.waves import Waves
 
 FORM = re.compile(r"(global|flat|scratch)_(load_lds|load|store|atomic)_(\w+)")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.instruction import Instruction, Operand
+from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.instructions.operands import constant, row
 from forge.amdgcn.matrix import MatrixOp, execute, matrix_op
-from forge.amdgcn.operands import constant, row
-from forge.amdgcn.waves import Waves
+from forge.amdgcn.state.waves import Waves
 
 _MODIFIERS = ("cbsz", "abid", "blgp", "neg", "neg_hi", "opsel", "clamp")
 

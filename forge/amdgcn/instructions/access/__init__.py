@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from forge.amdgcn.access import buffers, flat, scalars, share
-from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.access import buffers, flat, scalars, share
+from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
-from forge.amdgcn.waves import Waves
 
 MEMORY = re.compile(
     r"(global|flat|scratch|buffer|tbuffer|image|ds)_|s_(buffer_|scratch_)?(load|store|atomic|prefetch)_"

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from forge.amdgcn.descriptor import Descriptor, read_descriptor
-from forge.amdgcn.wire import Msgpack, field, malformed, span, text_of, typed, unpack
+from forge.amdgcn.code.descriptor import Descriptor, read_descriptor
+from forge.amdgcn.code.wire import Msgpack, field, malformed, span, text_of, typed, unpack
 
 MACHINES = {  # EF_AMDGPU_MACH, the low byte of the ELF header's flags
     0x3F: "gfx90a",

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import WAIT, Fault
-from forge.amdgcn.waves import Waves
 
 VM, LGKM, STORE = "vmcnt", "lgkmcnt", "vscnt"  # RDNA4 splits LGKM: there LGKM is dscnt and SCALAR is kmcnt
 SCALAR = "kmcnt"

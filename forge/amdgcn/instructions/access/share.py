@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import re
 
-from forge.amdgcn.access import crossbar
-from forge.amdgcn.access.transfer import Piece, Pieces, Run, active, changing, loading, register, storing, width
-from forge.amdgcn.atomics import named
-from forge.amdgcn.instruction import Instruction
-from forge.amdgcn.waves import Waves
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.access import crossbar
+from forge.amdgcn.instructions.access.transfer import (
+    Piece,
+    Pieces,
+    Run,
+    active,
+    changing,
+    loading,
+    register,
+    storing,
+    width,
+)
+from forge.amdgcn.state.atomics import named
+from forge.amdgcn.state.waves import Waves
 
 PLAIN = re.compile(r"ds_(read|load|write|store)_(.*)")
 DOUBLE = re.compile(r"ds_(read|load|write|store)_?(2st64|2addr_stride64|2addr|2)_(b32|b64)")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.decode import family
-from forge.amdgcn.instruction import Instruction
-from forge.amdgcn.operands import reader, writer
+from forge.amdgcn.code.decode import family
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.operands import reader, writer
+from forge.amdgcn.state.waves import EXEC, SIGNAL, VCC, Waves
 from forge.amdgcn.trap import BARRIER as BARRIER_FAULT
 from forge.amdgcn.trap import Fault
-from forge.amdgcn.waves import EXEC, SIGNAL, VCC, Waves
 
 BARRIER, END = "barrier", "end"
 

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forge.amdgcn.access.transfer import (
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.access.transfer import (
     Piece,
     Run,
     active,
@@ -29,11 +30,10 @@ from forge.amdgcn.access.transfer import (
     storing,
     width,
 )  # fmt: skip
-from forge.amdgcn.atomics import named
-from forge.amdgcn.cells import Mask
-from forge.amdgcn.instruction import Instruction
+from forge.amdgcn.state.atomics import named
+from forge.amdgcn.state.cells import Mask
+from forge.amdgcn.state.waves import Waves, lane_ids
 from forge.amdgcn.trap import UNKNOWN, Fault
-from forge.amdgcn.waves import Waves, lane_ids
 
 FORM = re.compile(r"buffer_(load|store|atomic)_(\w+)")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from forge.amdgcn.wire import malformed
+from forge.amdgcn.code.wire import malformed
 
 
 def family(arch: str) -> str:

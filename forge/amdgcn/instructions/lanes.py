@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.decode import family
-from forge.amdgcn.instruction import Instruction
-from forge.amdgcn.operands import reader, row, writer
-from forge.amdgcn.waves import Waves
+from forge.amdgcn.code.decode import family
+from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.instructions.operands import reader, row, writer
+from forge.amdgcn.state.waves import Waves
 
 Execute = Callable[[Waves], None]
 

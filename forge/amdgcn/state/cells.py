@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.atomics import Atomic, update
+from forge.amdgcn.state.atomics import Atomic, update
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, UNINITIALIZED, Fault
 
 Mask = np.ndarray | None  # bool[n, lanes] of the active lanes; None: all are

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from forge.amdgcn.atomics import Atomic
-from forge.amdgcn.cells import (
+from forge.amdgcn.state.atomics import Atomic
+from forge.amdgcn.state.cells import (
     CHANGED,
     LOADED,
     STORED,

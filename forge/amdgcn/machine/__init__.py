@@ -1,0 +1,1 @@
+"""How code runs: programs bound from instructions, waves in lockstep, workgroups dispatched."""

@@ -1,0 +1,1 @@
+"""What a wave sees and changes: registers, memory, LDS and scratch."""
