@@ -56,7 +56,7 @@ class Counters:
 
     `memory` is what vector instructions move, `scalar` what s_load does (bytes a wave). `conflicts` are the cycles by
     the model of `forge.amdgcn.state.lds.conflicts`. `multiply_adds` are those of matrix instructions. `slots` are the
-    lanes of the waves that ran a vector ALU instruction, summed over these instructions; `active`, those that EXEC left on.
+    lanes of the waves that ran a vector ALU instruction, summed over these instructions; `active`, those EXEC left on.
     `memory_slots` are the same of vector loads, stores and atomics: on targets with buffer instructions compilers leave
     EXEC alone, and send a lane's address out of range instead.
     """

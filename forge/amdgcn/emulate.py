@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from forge.amdgcn.code.codeobject import KernelCode, kernels
-from forge.amdgcn.code.decode import decode_object, family
+from forge.amdgcn.code.decode import decode_object
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.counters import Counters, banks, counters
 from forge.amdgcn.machine.dispatch import Dispatch
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT

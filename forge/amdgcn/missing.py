@@ -12,8 +12,9 @@ from enum import Enum
 from typing import Final
 
 from forge.amdgcn import matrix
-from forge.amdgcn.code.decode import family, plain
+from forge.amdgcn.code.decode import plain
 from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions import access, control, lanes
 from forge.amdgcn.pseudocode import meaning
 from forge.errors import MissingDependencyError

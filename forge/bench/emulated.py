@@ -12,7 +12,7 @@ from functools import reduce
 from operator import add
 from typing import Any, Final
 
-from forge.amdgcn.code.decode import family
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.counters import Counters
 from forge.amdgcn.emulate import Emulation, emulate
 from forge.errors import UnsupportedError

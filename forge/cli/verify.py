@@ -102,7 +102,7 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def _emulating(args: argparse.Namespace, where: DeviceTarget) -> tuple[Callable[[Step], Any], str]:
-    from forge.amdgcn.code.decode import family
+    from forge.amdgcn.code.tables import family
     from forge.amdgcn.emulate import Checks, prepare
 
     family(where.arch)  # or there is no emulator

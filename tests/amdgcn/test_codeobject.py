@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from forge.amdgcn.code.codeobject import KernelCode, kernels
-from forge.amdgcn.code.descriptor import Descriptor, family, read_descriptor
+from forge.amdgcn.code.descriptor import Descriptor, instruction_set, read_descriptor
 from forge.amdgcn.code.listing import Line, listing
 from forge.amdgcn.code.wire import Msgpack
 from forge.errors import FileFormatError
@@ -228,7 +228,7 @@ def test_the_listing_has_the_instructions_of_the_binary(arch, kernel):
                 boundary = 1 << int(line.mnemonic.split()[1])
                 pc, padded = -(-pc // boundary) * boundary, True
                 continue
-            instruction = decode.decode_inst(found.text[pc : pc + 16], family(arch))
+            instruction = decode.decode_inst(found.text[pc : pc + 16], instruction_set(arch))
             assert ("::" in line.mnemonic) == (type(instruction).__name__.startswith("VOPD")), line
             pc += instruction.size()
         assert pc == found.entry + found.size

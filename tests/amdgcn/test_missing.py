@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from forge.amdgcn.code.decode import FAMILIES
 from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.tables import FAMILIES
 from forge.amdgcn.machine.program import step
 from forge.amdgcn.missing import REASONS, missing, mnemonics
 from forge.errors import EmulationError, UnsupportedError

@@ -9,7 +9,7 @@ import pytest
 from docs.documents import DOCS
 
 from forge.amdgcn import trap
-from forge.amdgcn.code.decode import FAMILIES
+from forge.amdgcn.code.tables import FAMILIES
 from forge.amdgcn.machine.dispatch import BATCH_LANES
 from forge.amdgcn.missing import missing, mnemonics
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from forge.amdgcn.code.wire import malformed
 
 
-def family(arch: str) -> str:
+def instruction_set(arch: str) -> str:
     """The instruction set of an architecture: "cdna", "rdna3" or "rdna4"."""
     return "rdna4" if arch.startswith("gfx12") else "rdna3" if arch.startswith("gfx11") else "cdna"
 
@@ -80,7 +80,7 @@ class Descriptor:
     @property
     def workgroup_ids_in_ttmp(self) -> bool:
         """x is ttmp9, y the low and z the high half of ttmp7, the wave's number bits 29:25 of ttmp8 (gfx12)."""
-        return family(self.arch) == "rdna4"
+        return instruction_set(self.arch) == "rdna4"
 
     def user_sgprs(self) -> tuple[tuple[str, int], ...]:
         """(name, dwords) of the user SGPRs from s0 up; "unused" ones fill up to `user_sgpr_count`.
@@ -120,7 +120,7 @@ class Descriptor:
 def read_descriptor(raw: bytes, arch: str, at: int) -> Descriptor:
     """The descriptor in 64 bytes at address `at`. Raises FileFormatError if its user SGPRs do not add up."""
     lds, scratch, kernarg, entry, rsrc3, rsrc1, rsrc2, properties, preload = struct.unpack("<III4xq20xIIIHH4x", raw)
-    cdna, gfx12 = family(arch) == "cdna", family(arch) == "rdna4"
+    cdna, gfx12 = instruction_set(arch) == "cdna", instruction_set(arch) == "rdna4"
     wave = 32 if properties >> 10 & 1 and not cdna else 64
 
     def flag(word: int, bit: int) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.code.decode import INLINE_FLOATS, family, inline_float
+from forge.amdgcn.code.encodings import INLINE_FLOATS, inline_float
 from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import Read, Write, constant, halfword, reader, row, source, writer
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
 from forge.amdgcn.pseudocode.functions import fma

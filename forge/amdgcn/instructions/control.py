@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.code.decode import family
 from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import reader, writer
 from forge.amdgcn.state.waves import EXEC, SIGNAL, VCC, Waves
 from forge.amdgcn.trap import BARRIER as BARRIER_FAULT

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.code.decode import family
 from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import reader, row, writer
 from forge.amdgcn.state.waves import Waves
 

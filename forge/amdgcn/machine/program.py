@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from forge.amdgcn.code.decode import family
 from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions import access, alu, control, lanes, matrices
 from forge.amdgcn.instructions.operands import EXECZ, NULL, VCCZ
 from forge.amdgcn.instructions.operands import SCC as SCC_SOURCE

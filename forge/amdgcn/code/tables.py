@@ -1,0 +1,45 @@
+"""Which family an architecture is of, and tinygrad's tables of that family's encodings.
+
+tinygrad leaves the buffer encodings of RDNA out of its decoder, though it describes them: they are put in here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import ModuleType
+
+from forge.errors import MissingDependencyError, UnsupportedError
+
+FAMILIES = {
+    "gfx90a": "cdna",
+    "gfx942": "cdna",
+    "gfx950": "cdna",
+    "gfx1100": "rdna3",
+    "gfx1151": "rdna3",
+    "gfx1201": "rdna4",
+}
+
+
+def family(arch: str) -> str:
+    """tinygrad's name for the tables of `arch`. Raises UnsupportedError for an architecture without an emulator."""
+    found = FAMILIES.get(arch)
+    if found is None:
+        raise UnsupportedError(f"there is no emulator of {arch}", remedy=f"one of: {', '.join(FAMILIES)}")
+    return found
+
+
+@lru_cache
+def tables() -> ModuleType:
+    try:
+        import tinygrad.renderer.amd as tables
+        from tinygrad.runtime.autogen.amd.rdna3.ins import MUBUF
+        from tinygrad.runtime.autogen.amd.rdna4.ins import VBUFFER
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the decoder's tables cannot be imported: {error}", remedy="pip install 'forge-triton[emulate]'"
+        ) from error
+    formats = tables._load_formats()
+    for name, missing in (("rdna3", MUBUF), ("rdna4", VBUFFER)):
+        if missing not in formats[name]:
+            formats[name].insert(0, missing)
+    return tables
