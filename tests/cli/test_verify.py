@@ -53,6 +53,13 @@ def test_wrong_numbers_are_shown(forge, monkeypatch):
     assert result.code == 1 and "NaN in other places" in result.err and "WRONG" in result.out
 
 
+def test_a_model_runs_emulated(forge):
+    options = ("-p", "def fib(n):", "--max-tokens", "2", "--context", "32", "--max-seqs", "1", "--json")
+    emulated = forge("run", "--target", "gfx1100", "--emulate", *options)
+    assert emulated.code == 0 and emulated.json["outputs"] == forge("run", "--target", "cpu", *options).json["outputs"]
+    assert "emulate=True on cpu" in forge("run", "--target", "cpu", "--emulate", *options).err
+
+
 def test_on_the_cpu(forge):
     result = forge("verify", "--target", "cpu", "--op", "softmax")
     assert result.code == 0 and "softmax_torch" in result.out and "instructions" not in result.out
