@@ -62,8 +62,12 @@ def compile(
     found = find_target(target)
     if emulate and found.backend != "hip":
         raise UsageError(f"emulate=True on {found}", remedy="target= an AMD arch id, such as gfx1100")
+    if emulate:
+        from forge.amdgcn.emulate import require
+
+        require(found)
     if isinstance(model, Graph):
-        return CompiledGraph(model, found)
+        return CompiledGraph(model, found, emulate=emulate)
     gguf = model if isinstance(model, GGUFFile) else GGUFFile.open(model)
     config = read_config(gguf)
     cpu = found.kind == "cpu"

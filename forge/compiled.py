@@ -252,10 +252,13 @@ class CompiledGraph:
     """A graph compiled for a target: plan and kernels to look at, and `run`.
 
     `weights` maps the names of weight leaves to tensors or `Packed` tensors in the layouts that `plan.weights` names.
+    With `emulate` its AMD code is executed on the CPU, where its tensors then are.
     """
 
-    def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore | None = None) -> None:
-        self.target = target
+    def __init__(
+        self, graph: Graph, target: DeviceTarget, store: TuningStore | None = None, *, emulate: bool = False
+    ) -> None:
+        self.target, self.emulate = target, emulate
         self.plan = Plan(optimize(graph, Options(load_ops())), target, store or TuningStore())
         self.graph = self.plan.graph
 
@@ -267,8 +270,12 @@ class CompiledGraph:
         missing = ["+".join(leaf.names) for leaf in self.plan.weights if "+".join(leaf.names) not in given]
         if missing:
             raise GraphError(f"weights are not given: {', '.join(missing)}", where=self.graph.name)
-        device = device_of(self.target)
-        return Executable(self.plan, {leaf: given["+".join(leaf.names)] for leaf in self.plan.weights}, device)
+        placed = {leaf: given["+".join(leaf.names)] for leaf in self.plan.weights}
+        if not self.emulate:
+            return Executable(self.plan, placed, device_of(self.target))
+        from forge.amdgcn.emulate import prepare
+
+        return Executable(self.plan, placed, device_of(TARGETS["cpu"]), lambda step: prepare(step, self.target))
 
 
 def read_config(gguf: GGUFFile) -> Config:

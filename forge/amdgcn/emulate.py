@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from forge.amdgcn.code.codeobject import KernelCode, kernels
 from forge.amdgcn.code.decode import decode_object
-from forge.amdgcn.code.tables import family
+from forge.amdgcn.code.tables import family, tables
 from forge.amdgcn.counters import Counters, banks, counters
 from forge.amdgcn.machine.dispatch import Dispatch
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT
@@ -28,8 +29,8 @@ from forge.lower.offline import CodeObject, compile_launch
 from forge.target import DeviceTarget
 
 _PACKED = {
-    "i1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q", "u64": "<Q",
-    "fp16": "<e", "fp32": "<f", "fp64": "<d",
+    "i1": "<?", "u1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q",
+    "u64": "<Q", "fp16": "<e", "fp64": "<d",
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ class Checks:
 
 @dataclass(frozen=True)
 class Emulation:
-    """What a launch did: its steps with the times each ran, waves and seconds."""
+    """What a launch did: its steps, which are its own, with the times each ran, waves and seconds."""
 
     object: CodeObject
     steps: Mapping[int, MachineStep]
@@ -71,16 +72,21 @@ def prepare(step: Step, target: DeviceTarget, checks: Checks = Checks()) -> Call
     return lambda: run(object, step, checks)
 
 
+def require(target: DeviceTarget) -> None:
+    """Raises UnsupportedError for a target without an emulator, MissingDependencyError without its tables."""
+    family(target.arch)
+    tables()
+
+
 def _compiled(launch: Launch, target: DeviceTarget) -> CodeObject:
-    family(target.arch)  # raises if there is no emulator
+    require(target)
     return compile_launch(launch, target)
 
 
 def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
-    """Run a compiled launch."""
-    code, steps = load(object.binary, object.assembly, object.name, checks.waits)
-    for step in steps.values():
-        step.executed = step.lanes = 0
+    """Run a compiled launch. Threads may run at once, launches of one kernel too."""
+    code, loaded = load(object.binary, object.assembly, object.name, checks.waits)
+    steps = {pc: replace(step) for pc, step in loaded.items()}  # to count in: what is loaded is shared
     given = dict(zip(launch.fn.arg_names, launch.arguments(), strict=True))
     memory = Memory()
     parameters = [(name, type, given[name]) for name, type in object.parameters]
@@ -126,10 +132,8 @@ def kernarg(
     for argument, (name, type, value) in zip(explicit, parameters, strict=False):
         if type.startswith("*"):
             packed = struct.pack("<Q", _address(value, name, memory))
-        elif type in _PACKED:
-            packed = struct.pack(_PACKED[type], value)
         else:
-            raise UnsupportedError(f"{code.name} has an argument {name} of type {type}, which cannot be passed")
+            packed = _number(value, type, f"{code.name}'s argument {name}")
         segment[argument.offset : argument.offset + len(packed)] = packed
     hidden = {"hidden_group_size_x": object.threads, "hidden_group_size_y": 1, "hidden_group_size_z": 1}
     hidden |= {f"hidden_block_count_{axis}": count for axis, count in zip("xyz", grid, strict=True)}
@@ -141,6 +145,18 @@ def kernarg(
     return np.frombuffer(segment, np.uint8)
 
 
+def _number(value: Any, type: str, what: str) -> bytes:
+    """A number as Triton's launcher passes it: rounded to fp32 or infinite, cut to bf16, else in the type's range."""
+    try:
+        if type in ("fp32", "bf16"):
+            return bytes(ctypes.c_float(value))[-2 if type == "bf16" else 0 :]
+        if type in _PACKED:
+            return struct.pack(_PACKED[type], value)
+    except (struct.error, OverflowError, TypeError) as error:
+        raise UnsupportedError(f"{what} of type {type} cannot be {value!r}: {error}") from error
+    raise UnsupportedError(f"{what} is of type {type}, which cannot be passed")
+
+
 def _address(value: Any, name: str, memory: Memory) -> int:
     """Where a tensor lies; from its first to its last element it may be read and written."""
     if value is None:
@@ -150,5 +166,6 @@ def _address(value: Any, name: str, memory: Memory) -> int:
     if value.numel() == 0:
         return value.data_ptr()
     extent = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
-    flat = value.detach().as_strided((extent,), (1,)).view(torch.uint8)
-    return memory.map(flat.numpy(), name)
+    size, start = value.element_size(), value.storage_offset()
+    octets = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage(), start * size, (extent * size,))
+    return memory.map(octets.numpy(), name)

@@ -12,9 +12,8 @@ from functools import reduce
 from operator import add
 from typing import Any, Final
 
-from forge.amdgcn.code.tables import family
 from forge.amdgcn.counters import Counters
-from forge.amdgcn.emulate import Emulation, emulate
+from forge.amdgcn.emulate import Emulation, emulate, require
 from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
 from forge.graph.types import tensor
@@ -73,7 +72,7 @@ def count(ops: Mapping[str, Op], target: DeviceTarget) -> Iterator[CountedRow]:
 
     Raises UnsupportedError for a target without an emulator, NumericsError or EmulationError where a kernel is wrong.
     """
-    family(target.arch)
+    require(target)
     for op in ops.values():
         for case in () if op.view else cases(op):
             try:

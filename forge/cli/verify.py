@@ -102,10 +102,9 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def _emulating(args: argparse.Namespace, where: DeviceTarget) -> tuple[Callable[[Step], Any], str]:
-    from forge.amdgcn.code.tables import family
-    from forge.amdgcn.emulate import Checks, prepare
+    from forge.amdgcn.emulate import Checks, prepare, require
 
-    family(where.arch)  # or there is no emulator
+    require(where)
     checks = Checks(waits=args.waits, races=args.races)
     return lambda step: prepare(step, where, checks)(), "cpu"
 

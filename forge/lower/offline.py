@@ -8,6 +8,7 @@ launch. Operands may be on torch's meta device: only their types, shapes and str
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,18 +74,23 @@ class _AbsentDevice:
         return GPUTarget(self._target.backend, arch, self._target.wave)
 
 
+_DRIVER = threading.Lock()  # Triton has one active driver a process
+
+
 @contextmanager
 def absent_device(target: DeviceTarget) -> Iterator[None]:
-    """While this lasts, Triton compiles for `target`. Not for use beside threads that launch kernels."""
+    """While this lasts, Triton compiles for `target`; other threads that want the same wait. Not for use beside threads
+    that launch kernels, nor within itself."""
     require_triton(f"compiling for {target}")
     from triton.runtime import driver
 
-    before = driver._active
-    driver.set_active(_AbsentDevice(target))
-    try:
-        yield
-    finally:
-        driver._active = before
+    with _DRIVER:
+        before = driver._active
+        try:
+            driver.set_active(_AbsentDevice(target))
+            yield
+        finally:
+            driver._active = before
 
 
 def compile_launch(launch: Launch, target: DeviceTarget) -> CodeObject:

@@ -7,6 +7,8 @@ last. Whatever else a lane names is a fault that says how far from which tensor 
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -30,6 +32,8 @@ from forge.amdgcn.state.cells import (
 )
 from forge.amdgcn.trap import MISALIGNED, OUT_OF_BOUNDS, Fault
 
+NULL_PAGES = 1 << 16  # below which no process has memory
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -50,6 +54,7 @@ class Segment:
         self.start, self.end = min(m.start for m in members), max(m.end for m in members)
         self.name = "+".join(dict.fromkeys(m.name for m in members))
         self.writable = any(m.writable for m in members)
+        self.stored = False  # to, before
         self.origin = self.start & ~7  # in the same page, so that views of wider types can stand on it
         size = (self.end + 7 & ~7) - self.origin
         raw = (ctypes.c_uint8 * size).from_address(self.origin)
@@ -181,11 +186,17 @@ class Memory:
             at = int(position[row, lane]) + segment.origin
             told = f"{what} of {size} bytes at {at:#x} in {segment.name}, which {align} does not divide"
             raise Fault(MISALIGNED, told, wave=row, lane=lane)
-        if what != "load" and not segment.writable:
+        if what == "load" or segment.stored:
+            return
+        place = position if active is None else position[active]
+        if not (segment.writable and _takes_stores(segment.origin + int(place.flat[0]))):
             raise Fault(OUT_OF_BOUNDS, f"{what} to {segment.name}, which is only to be read")
+        segment.stored = True
 
     def _missed(self, address: int, size: int, what: str) -> str:
         told = f"{what} of {size} bytes at {address:#x}"
+        if address < NULL_PAGES:
+            return f"{told}: a null pointer, as of an argument that is None or has no elements"
         if not self._segments:
             return f"{told}: nothing is mapped"
 
@@ -197,6 +208,24 @@ class Memory:
         if near.start <= address < near.end:
             away = f"{address + size - near.end} bytes across the end of"
         return f"{told}: {away} {near.name} ({near.end - near.start} bytes from {near.start:#x})"
+
+
+def _takes_stores(address: int) -> bool:
+    """Whether the page of a byte that is about to be stored may be written: a file mapped to be read may not, which
+    torch does not tell. The system is asked to put the byte there again; it refuses where a store would end the
+    process."""
+    cell = (ctypes.c_uint8 * 1).from_address(address)
+    back, front = os.pipe()
+    try:
+        os.write(front, bytes(cell))
+        return os.readv(back, [cell]) == 1
+    except OSError as error:
+        if error.errno != errno.EFAULT:
+            raise
+        return False
+    finally:
+        os.close(back)
+        os.close(front)
 
 
 class Scratch:
