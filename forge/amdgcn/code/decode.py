@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from forge.amdgcn.code.codeobject import KernelCode
-from forge.amdgcn.code.encodings import add_implicit, encoding_of, fields_of, operand_of, operands_of
+from forge.amdgcn.code.encodings import fields_of, form_of
 from forge.amdgcn.code.instruction import Instruction, Operand
 from forge.amdgcn.code.listing import Line, functions, listing
+from forge.amdgcn.code.operands import VECTOR, implicit, operand, operands_of
 from forge.amdgcn.code.tables import family, tables
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError
@@ -37,6 +39,7 @@ GFX90A_MATRIX = {
 }
 STAND_IN = 0x4D
 GFX90A_CACHES = {0x29: "buffer_invl2", 0x3E: "buffer_wbinvl1", 0x3F: "buffer_wbinvl1_vol"}  # opcodes of MUBUF likewise
+CACHE_STAND_IN = 0x29
 
 
 def decode_object(code: KernelCode, assembly: str) -> dict[int, Instruction]:
@@ -89,47 +92,42 @@ def decode_all(text: bytes, arch: str, wave: int) -> dict[int, Instruction]:
 def decode_one(text: bytes, pc: int, arch: str, wave: int, line: Line | None = None) -> Instruction:
     """The instruction at `pc`. Raises EmulationError if it is none, or not what the listing's `line` says."""
     where = f"{pc:#x}" + (f": {line.text}" if line else "") + (f" ({line.source})" if line and line.source else "")
-    kind = family(arch)
     data = text[pc : pc + 16].ljust(16, b"\0")
-    word = int.from_bytes(data[:4], "little")
-    renamed = None
-    if arch == "gfx90a" and word >> 23 == 0x1A7:
-        renamed, other = GFX90A_MATRIX.get(word >> 16 & 0x7F), word & ~(0x7F << 16) | STAND_IN << 16
-    elif arch == "gfx90a" and word >> 26 == 0x38:
-        renamed, other = GFX90A_CACHES.get(word >> 18 & 0x7F), word & ~(0x7F << 18) | 0x29 << 18
-    if renamed:
-        data = other.to_bytes(4, "little") + data[4:]
+    data, renamed = _gfx90a(data) if arch == "gfx90a" else (data, None)
     try:
-        raw = tables().decode_inst(data, kind)
+        raw = tables().decode_inst(data, family(arch))
     except (ValueError, AssertionError) as error:
-        raise EmulationError(
-            f"no {kind} instruction: {text[pc : pc + 8].hex()} ({error})", kind=UNKNOWN, where=where
-        ) from error
-    written, source = (line.text, line.source) if line else ("", "")
+        what = f"no {family(arch)} instruction: {text[pc : pc + 8].hex()} ({error})"
+        raise EmulationError(what, kind=UNKNOWN, where=where) from error
     if hasattr(raw, "opx"):
-        instruction = _dual(raw, pc, kind, wave, written, source)
+        instruction = _dual(raw, pc, arch, wave)
     else:
-        name = renamed or _spelled(plain(raw.op_name.lower()), kind, arch)
-        instruction = Instruction(
-            pc,
-            raw.size(),
-            name,
-            encoding_of(raw),
-            operands_of(raw, name, arch, wave),
-            fields_of(raw, kind),
-            written,
-            source,
-        )
-    if line and instruction.name != plain(line.mnemonic):
-        raise EmulationError(
-            f"decoded as {instruction.name}, which the assembler wrote otherwise", kind=UNKNOWN, where=where
-        )
-    return instruction
+        form = form_of(raw, renamed or _spelled(plain(raw.op_name.lower()), arch), arch, wave)
+        operands, fields = operands_of(raw, form), fields_of(raw, form)
+        instruction = Instruction(pc, raw.size(), form.name, form.encoding, operands, fields)
+    if line is None:
+        return instruction
+    if instruction.name != plain(line.mnemonic):
+        what = f"decoded as {instruction.name}, which the assembler wrote otherwise"
+        raise EmulationError(what, kind=UNKNOWN, where=where)
+    return replace(instruction, text=line.text, source=line.source)
 
 
-def _spelled(name: str, kind: str, arch: str) -> str:
+def _gfx90a(data: bytes) -> tuple[bytes, str | None]:
+    """The bytes to decode in place of `data`, and the name of what they are; no name if the tables are right."""
+    word = int.from_bytes(data[:4], "little")
+    if word >> 23 == 0x1A7:  # VOP3P, the matrix instructions included
+        name, other = GFX90A_MATRIX.get(word >> 16 & 0x7F), word & ~(0x7F << 16) | STAND_IN << 16
+    elif word >> 26 == 0x38:  # MUBUF
+        name, other = GFX90A_CACHES.get(word >> 18 & 0x7F), word & ~(0x7F << 18) | CACHE_STAND_IN << 18
+    else:
+        return data, None
+    return (other.to_bytes(4, "little") + data[4:], name) if name else (data, None)
+
+
+def _spelled(name: str, arch: str) -> str:
     """The assembler's name of what tinygrad calls `name`."""
-    if kind == "cdna":
+    if family(arch) == "cdna":
         name = name.replace("v_mad_mix", "v_fma_mix")  # the documents keep the name of the first, unfused kind
         if name in ("v_accvgpr_read", "v_accvgpr_write"):
             name += "_b32"
@@ -143,19 +141,18 @@ def plain(mnemonic: str) -> str:
     return "::".join(re.sub(r"(_e32|_e64)?(_dpp|_sdwa)?$", "", part) for part in mnemonic.split("::"))
 
 
-def _dual(raw: Any, pc: int, kind: str, wave: int, text: str, source: str) -> Instruction:
+def _dual(raw: Any, pc: int, arch: str, wave: int) -> Instruction:
     """A VOPD instruction: two operations of VOP2 at once, X and Y."""
-    fields = {n: (raw._raw >> f.lo) & f.mask for n, f in raw._fields}
     parts = []
     for half in ("x", "y"):
         name = getattr(raw, f"op{half}").name.lower()
-        result = getattr(raw, f"vdst{half}").offset - 256
-        operands = {"D0": Operand("D0", "v", result, 1, 32, "b32")}
+        form = form_of(raw, name, arch, wave)
+        operands = {"D0": Operand("D0", "v", getattr(raw, f"vdst{half}").offset - VECTOR, 1, 32, "b32")}
         number = "f32" if name.endswith("f32") else "b32"
-        for role, code in (("S0", fields[f"src{half}0"]), ("S1", fields[f"vsrc{half}1"] + 256)):
-            if role == "S0" or "mov" not in name:
-                operands[role] = operand_of(raw, role, code, 32, number, kind, "VOPD", fields, "")
-        add_implicit(operands, name, "VOP2", fields, wave)
+        operands["S0"] = operand(form, "S0", form.bits[f"src{half}0"], 32, number)
+        if "mov" not in name:
+            operands["S1"] = operand(form, "S1", form.bits[f"vsrc{half}1"] + VECTOR, 32, number)
+        operands |= implicit(replace(form, encoding="VOP2"), operands)
         parts.append(Instruction(pc, raw.size(), name, "VOPD", operands, {}))
     name = f"{parts[0].name}::{parts[1].name}"
-    return Instruction(pc, raw.size(), name, "VOPD", {}, {}, text, source, tuple(parts))
+    return Instruction(pc, raw.size(), name, "VOPD", {}, {}, parts=tuple(parts))

@@ -1,9 +1,16 @@
-"""An instruction with its operands, as every part of the machine reads it."""
+"""An instruction with its operands, as every part of the machine reads it, and the numbers by which operands go."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+# What a scalar operand's code names beside s0 and up. Source: AMD's ISA documents, "Scalar operands".
+VCC, EXEC = 106, 126
+TTMP7, TTMP8, TTMP9 = 115, 116, 117
+NULL, M0 = 124, 125  # of RDNA: reads 0 and drops what is written; M0
+CDNA_M0 = 124
+VCCZ, EXECZ, SCC = 251, 252, 253  # to be read only: whether the mask is zero, and the condition code
 
 
 @dataclass(frozen=True)
@@ -43,5 +50,16 @@ class Instruction:
     def next(self) -> int:
         return self.pc + self.size
 
+    @property
+    def jump(self) -> int:
+        """Where a branch or call goes: as many dwords as SIMM16 says, from the next instruction."""
+        return self.next + 4 * signed(self.operands["SIMM16"].value, 16)
+
     def __str__(self) -> str:
         return self.text or self.name
+
+
+def signed(field: int, bits: int) -> int:
+    """A field of that many bits as a number in two's complement."""
+    sign = 1 << (bits - 1)
+    return (field ^ sign) - sign

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.code.encodings import INLINE_FLOATS, inline_float
+from forge.amdgcn.code.constants import INLINE_FLOATS, inline_float
 from forge.amdgcn.code.instruction import Instruction, Operand
 from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import Read, Write, constant, halfword, reader, row, source, writer
