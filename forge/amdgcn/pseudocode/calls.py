@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from forge.amdgcn.pseudocode.parse import Cast, Expr, Type
+from forge.amdgcn.pseudocode.syntax import Cast, Expr, Type
 from forge.amdgcn.pseudocode.values import BIT, FLOATS, I32, Value, constant, converted, typed
 from forge.errors import UnsupportedError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeVar
 
-from forge.amdgcn.pseudocode.parse import Assign, Call, Cast, Expr, Name, Slice, Statement, Type, View
+from forge.amdgcn.pseudocode.syntax import Assign, Call, Cast, Expr, Name, Slice, Statement, Type, View
 
 Node = TypeVar("Node")
 _EXACT = Type("i", 64)

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from forge.amdgcn.pseudocode.parse import Type
+from forge.amdgcn.pseudocode.syntax import Type
 from forge.amdgcn.pseudocode.values import BIT, FLOATS, INTEGERS, Value, constant, converted, dtype, storage_bits, typed
 from forge.errors import UnsupportedError
 

@@ -14,7 +14,8 @@ from forge.amdgcn.pseudocode import conversions, functions
 from forge.amdgcn.pseudocode.clamp import clamped
 from forge.amdgcn.pseudocode.emit import Emitter
 from forge.amdgcn.pseudocode.meaning import Meaning, Output
-from forge.amdgcn.pseudocode.parse import Bit, Name, Number, Slice, Statement, View, parse
+from forge.amdgcn.pseudocode.parse import parse
+from forge.amdgcn.pseudocode.syntax import Bit, Name, Number, Slice, Statement, View
 from forge.errors import MissingDependencyError, UnsupportedError
 
 FAMILIES = ("cdna", "rdna3", "rdna4")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forge.amdgcn.pseudocode.parse import Type
+from forge.amdgcn.pseudocode.syntax import Type
 from forge.errors import UnsupportedError
 
 U32, U64, I32, I64, BIT = Type("u", 32), Type("u", 64), Type("i", 32), Type("i", 64), Type("u", 1)
