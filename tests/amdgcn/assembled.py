@@ -8,10 +8,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from forge.amdgcn.code.instruction import EXEC, VCC
 from forge.amdgcn.machine.lockstep import run_text
 from forge.amdgcn.state.lds import Lds
 from forge.amdgcn.state.memory import Memory, Scratch
-from forge.amdgcn.state.waves import EXEC, VCC, Waves
+from forge.amdgcn.state.waves import Waves
 
 try:
     from triton.backends.amd.compiler import assemble_amdgcn
@@ -73,10 +74,14 @@ def waves(
         scratch=Scratch(n, lanes, scratch),
         defined=(1 << 641) - 1,
     )
-    for index, bits in ((EXEC, exec), (VCC, vcc)):
-        state.write_mask(index, lane_mask(bits, n, lanes))
+    for index, bits in ((EXEC, exec), (VCC, vcc)):  # not by the machine's own write of a mask, which is to be tested
+        mask = lane_mask(bits, n, lanes)
+        state.sgpr[index] = mask.astype(np.uint32)
+        if lanes == 64:
+            state.sgpr[index + 1] = (mask >> np.uint64(32)).astype(np.uint32)
     if lanes == 32:  # the upper halves do not count there; nothing may read them
         state.sgpr[EXEC + 1] = 0
+    state.exec_changed()
     return state
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from forge.amdgcn.code.constants import INLINE_FLOATS, inline_float
-from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.instruction import EXEC, NULL, VCC, Instruction, Operand
 from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import Read, Write, constant, halfword, reader, row, source, writer
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
 from forge.amdgcn.pseudocode.functions import fma
-from forge.amdgcn.state.waves import EXEC, VCC, Waves, lane_ids, pack
+from forge.amdgcn.state.waves import Waves, lane_ids, pack
 
 Execute = Callable[[Waves], Any]
 
@@ -128,7 +128,7 @@ def _write_scc(w: Waves, value: np.ndarray) -> None:
 
 
 def _mask_writer(index: int, rdna: bool) -> Write:
-    if index == 124 and rdna:
+    if index == NULL and rdna:
         return lambda w, bits: None
     return lambda w, bits: w.write_mask(index, pack(np.broadcast_to(bits, w.active.shape) & w.active))
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.instruction import EXEC, VCC, Instruction
 from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import reader, writer
-from forge.amdgcn.state.waves import EXEC, SIGNAL, VCC, Waves
+from forge.amdgcn.state.waves import SIGNAL, Waves
 from forge.amdgcn.trap import BARRIER as BARRIER_FAULT
 from forge.amdgcn.trap import Fault
 
@@ -42,7 +42,7 @@ HINTS = {
 
 def bind(instruction: Instruction, arch: str, base: int) -> Execute | None:
     """What a steering `instruction` does, or None if it does not steer. `base` is the address of the code."""
-    name, operands = instruction.name, instruction.operands
+    name = instruction.name
     if name in HINTS or name.startswith(("s_waitcnt", "s_wait_")):
         return _nothing
     if name in ("s_endpgm", "s_endpgm_saved"):
@@ -54,8 +54,7 @@ def bind(instruction: Instruction, arch: str, base: int) -> Execute | None:
     if name == "s_barrier_wait":
         return _await
     if name == "s_branch" or name.startswith("s_cbranch_"):
-        offset = (operands["SIMM16"].value ^ 0x8000) - 0x8000
-        return _branch(name, instruction.next + 4 * offset)
+        return _branch(name, instruction.jump)
     if name in ("s_getpc_b64", "s_setpc_b64", "s_swappc_b64", "s_call_b64"):
         return _call(instruction, arch, base)
     return None
@@ -100,7 +99,7 @@ def _call(instruction: Instruction, arch: str, base: int) -> Execute:
     save = writer(instruction, operands["D0"], 64, rdna=rdna) if "D0" in operands else None
     where = reader(operands["S0"], rdna=rdna) if "S0" in operands else None
     after = np.array([[base + instruction.next]], np.uint64)
-    near = instruction.next + 4 * ((operands["SIMM16"].value ^ 0x8000) - 0x8000) if "SIMM16" in operands else 0
+    near = instruction.jump if where is None and "SIMM16" in operands else instruction.next
 
     def execute(w: Waves) -> Branch | None:
         target: Any = near

@@ -11,16 +11,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.instruction import EXEC, EXECZ, NULL, SCC, VCC, VCCZ, Instruction, Operand
 from forge.amdgcn.instructions.dpp import lane_source
-from forge.amdgcn.state.waves import ACC, EXEC, Waves
+from forge.amdgcn.state.waves import ACC, Waves
 
 Read = Callable[[Waves], np.ndarray]
 Write = Callable[[Waves, np.ndarray], None]
 
 U16, U32, U64 = np.uint32(16), np.uint32(32), np.uint64(32)
-NULL, M0 = 124, 125  # on RDNA; CDNA has M0 at 124
-VCCZ, EXECZ, SCC = 251, 252, 253
 
 
 def row(operand: Operand) -> int:
@@ -60,7 +58,7 @@ def _scalar(operand: Operand, wide: bool, rdna: bool) -> Read:
     if index == SCC:
         return (lambda w: w.scc.astype(np.uint64)) if wide else lambda w: w.scc
     if index in (VCCZ, EXECZ):
-        mask = 106 if index == VCCZ else EXEC
+        mask = VCC if index == VCCZ else EXEC
         return lambda w: (w.mask(mask) == 0).astype(np.uint32)
     if operand.type == "m64":
         return lambda w: w.mask(index)

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from forge.amdgcn.code.codeobject import KernelCode
+from forge.amdgcn.code.instruction import EXEC, TTMP7, TTMP8, TTMP9
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT, Machine
 from forge.amdgcn.machine.program import Step
 from forge.amdgcn.state.lds import Lds
 from forge.amdgcn.state.memory import Memory, Scratch
 from forge.amdgcn.state.traffic import Meter
-from forge.amdgcn.state.waves import ACC, EXEC, POISON, SCC, VECTOR, Waves
+from forge.amdgcn.state.waves import ACC, POISON, SCC, VECTOR, Waves
 from forge.amdgcn.trap import OUT_OF_BOUNDS
 from forge.errors import EmulationError, UnsupportedError
 
 BATCH_LANES = (
     4096  # lanes that run in lockstep: NumPy's own cost a call is spread over them, the caches still hold them
 )
-TTMP7, TTMP8, TTMP9 = 115, 116, 117
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Dispatch:
             raise UnsupportedError(f"{self.code.name} does not round to nearest; the emulator does nothing else")
         if descriptor.float_denorm_32 != 3 or descriptor.float_denorm_16_64 != 3:
             raise UnsupportedError(f"{self.code.name} flushes denormals; the emulator keeps them")
-        touched = ((s.needs | s.gives) & (1 << SCC) - 1 for s in self.steps.values())
+        touched = (_touched(s) & (1 << SCC) - 1 for s in self.steps.values())
         used = max(bits.bit_length() for bits in touched) - VECTOR
         if used > self._registers:
             what = f"{self.code.name} uses {used} vector registers; its descriptor gives it {self._registers}"
@@ -151,3 +151,11 @@ class Dispatch:
     def _set(waves: Waves, index: int, value: np.ndarray) -> None:
         waves.sgpr[index] = value
         waves.defined |= 1 << index
+
+
+def _touched(step: Step) -> int:
+    """The registers of a step, as bits of `Waves.defined`."""
+    bits = step.needs | step.gives
+    for needs, gives in step.passes:
+        bits |= needs | gives
+    return bits

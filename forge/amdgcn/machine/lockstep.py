@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from forge.amdgcn.code.decode import decode_all
+from forge.amdgcn.code.instruction import CDNA_M0, EXEC, M0, VCC
 from forge.amdgcn.instructions import control
 from forge.amdgcn.machine.program import Step, program
-from forge.amdgcn.state.waves import SCC, VECTOR, Waves
+from forge.amdgcn.state.waves import ACC, SCC, VECTOR, Waves
 from forge.amdgcn.trap import BARRIER, LIMIT, UNINITIALIZED, UNKNOWN, Fault
 from forge.errors import EmulationError
 
+_NAMES = {
+    VCC: "vcc_lo", VCC + 1: "vcc_hi", CDNA_M0: "m0", M0: "m0", EXEC: "exec_lo", EXEC + 1: "exec_hi",
+}  # fmt: skip
 DEFAULT_LIMIT = 20_000_000  # instructions one wave may run
 
 
@@ -159,8 +163,9 @@ def _name(bit: int) -> str:
     if bit == SCC:
         return "scc"
     if bit < VECTOR:
-        return {106: "vcc_lo", 107: "vcc_hi", 124: "m0", 125: "m0", 126: "exec_lo", 127: "exec_hi"}.get(bit, f"s{bit}")
-    return f"v{bit - VECTOR}" if bit - VECTOR < 256 else f"a{bit - VECTOR - 256}"
+        return _NAMES.get(bit, f"s{bit}")
+    number = bit - VECTOR
+    return f"v{number}" if number < ACC else f"a{number - ACC}"
 
 
 def run_text(arch: str, text: bytes, waves: Waves, *, limit: int = DEFAULT_LIMIT, waits: bool = False) -> Waves:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.machine.registers import Registers
 from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import WAIT, Fault
 
@@ -66,7 +67,7 @@ def wait(instruction: Instruction, kind: str) -> Wait | None:
 
 
 def checked(
-    instruction: Instruction, kind: str, reads: int, gives: int, run: Callable[[Waves], object]
+    instruction: Instruction, kind: str, touched: Registers, run: Callable[[Waves], object]
 ) -> Callable[[Waves], object]:
     """`run`, after a look at what is outstanding, and with what it leaves outstanding itself.
 
@@ -75,6 +76,7 @@ def checked(
     """
     waiting, raised = wait(instruction, kind), counter(instruction, kind)
     out_of_order = instruction.encoding == "SMEM"
+    reads, writes = touched.reads, touched.writes
     signals = instruction.name in ("s_barrier", "s_barrier_signal")
 
     def execute(w: Waves) -> object:
@@ -88,12 +90,12 @@ def checked(
             )
         for name, registers in w.pending:
             follows = name == raised and registers > 0 and not out_of_order
-            if abs(registers) & (reads if follows else reads | gives):
+            if abs(registers) & (reads if follows else reads | writes):
                 told = f"it uses a register that a load fills; no wait for {_told(name, kind)} stands between them"
                 raise Fault(WAIT, told)
         result = run(w)
         if raised:  # a negative mask marks a scalar load, which may come back in any order
-            w.pending.append((raised, -gives if out_of_order else gives))
+            w.pending.append((raised, -writes if out_of_order else writes))
         return result
 
     return execute

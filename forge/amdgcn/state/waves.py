@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from forge.amdgcn.code.instruction import EXEC
 from forge.amdgcn.state.lds import Lds
 from forge.amdgcn.state.memory import Memory, Scratch
 
@@ -24,7 +25,6 @@ VECTOR = 128  # the first vector register among the bits of `defined`
 SCC = 640  # and the condition code
 SIGNAL = 641  # and whether the wave signalled the barrier that it has yet to wait at (RDNA4)
 ACC = 256  # accumulation registers among the vector registers
-VCC, EXEC = 106, 126
 POISON = 0x7FC0DEAD  # a NaN as a float and a far address as an integer: what unwritten lanes hold
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.instruction import EXEC, Instruction
 from forge.amdgcn.instructions.access.transfer import Run, extended, width
-from forge.amdgcn.state.waves import EXEC, Waves
+from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
 
 FORM = re.compile(r"s_(buffer_)?load_(\w+)")

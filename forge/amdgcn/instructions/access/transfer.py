@@ -13,14 +13,13 @@ from typing import Protocol
 
 import numpy as np
 
-from forge.amdgcn.code.instruction import Instruction, Operand
+from forge.amdgcn.code.instruction import CDNA_M0, Instruction, Operand
 from forge.amdgcn.state.atomics import Atomic
 from forge.amdgcn.state.cells import Mask
 from forge.amdgcn.state.waves import ACC, Waves, lane_ids
 from forge.amdgcn.trap import UNKNOWN, Fault
 
 Run = Callable[[Waves], None]
-M0 = 124  # CDNA's encoding; only CDNA loads to LDS directly
 
 
 class Place(Protocol):
@@ -157,7 +156,7 @@ def changing(pieces: Pieces, atomic: Atomic, operands: Sequence[tuple[Operand, i
 
 def loading_to_lds(pieces: Pieces, form: Width, offset: int) -> Run:
     """A load that goes to LDS: lane i's dwords to M0 + offset + i * bytes, a narrow value as a dword.
-    Lanes out of a buffer's range store their 0 as well."""
+    Lanes out of a buffer's range store their 0 as well. Only CDNA has it."""
     size = max(4, form.size)
 
     def load(w: Waves) -> None:
@@ -165,7 +164,7 @@ def loading_to_lds(pieces: Pieces, form: Width, offset: int) -> Run:
         value = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if form.size < 4:
             value = extended(value[0], form)[None]
-        address = (w.sgpr[M0] & np.uint32(0xFFFF)) + lane_ids(w.lanes) * np.uint32(size)
+        address = (w.sgpr[CDNA_M0] & np.uint32(0xFFFF)) + lane_ids(w.lanes) * np.uint32(size)
         w.lds.at(w.group, w.ids, offset).store(address, active(w), size, value)
 
     return load
