@@ -11,9 +11,9 @@ import torch
 
 pytest.importorskip("tinygrad", reason="the emulator's tables come from tinygrad")
 
+from forge.amdgcn.numbers.arithmetic import fma
+from forge.amdgcn.numbers.conversions import from_f8, to_bf16, to_f8, to_f16_towards_zero
 from forge.amdgcn.pseudocode import meaning
-from forge.amdgcn.pseudocode.conversions import from_f8, to_bf16, to_f8, to_f16_towards_zero
-from forge.amdgcn.pseudocode.functions import fma
 
 pytestmark = pytest.mark.cpu
 

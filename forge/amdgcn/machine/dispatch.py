@@ -55,6 +55,8 @@ class Dispatch:
             raise UnsupportedError(f"{self.code.name} does not round to nearest; the emulator does nothing else")
         if descriptor.float_denorm_32 != 3 or descriptor.float_denorm_16_64 != 3:
             raise UnsupportedError(f"{self.code.name} flushes denormals; the emulator keeps them")
+        if descriptor.fp16_overflow:
+            raise UnsupportedError(f"{self.code.name} saturates what overflows; the emulator makes it infinite")
         touched = (_touched(s) & (1 << SCC) - 1 for s in self.steps.values())
         used = max(bits.bit_length() for bits in touched) - VECTOR
         if used > self._registers:

@@ -6,21 +6,20 @@ become float32: k <= 64 products of them stay below 2^24, so their sums are exac
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from forge.amdgcn.matrix.ops import BITS
+from forge.amdgcn.numbers.conversions import f8_values, from_bf16, to_bf16
 
 Words = npt.NDArray[np.uint32]
 Elements = npt.NDArray[np.unsignedinteger[Any]]
 Numbers = npt.NDArray[np.floating[Any]]
 
 _SMALLEST_NORMAL = {"f16": 2.0**-14, "bf16": 2.0**-126, "f32": 2.0**-126}
-# exponent bits, bias, and the kind: OCP keeps infinities in bf8 alone; FNUZ has one NaN, where -0 would stand.
-_FP8 = {"fp8": (4, 7, "no inf"), "bf8": (5, 15, "ieee"), "fp8fnuz": (4, 8, "fnuz"), "bf8fnuz": (5, 16, "fnuz")}
+_F8 = {"fp8": ("fp8", True), "bf8": ("bf8", True), "fp8fnuz": ("fp8", False), "bf8fnuz": ("bf8", False)}  # OCP's?
 
 
 def elements(words: Words, kind: str) -> Elements:
@@ -48,8 +47,8 @@ def split(longs: npt.NDArray[np.uint64]) -> Words:
 
 def to_numbers(raw: Elements, kind: str, *, signed: bool = True, flush: bool = False) -> Numbers:
     """What the bits mean. xf32 is f32 rounded to 10 bits of fraction, to nearest even; `signed` is for iu8 and iu4."""
-    if kind in _FP8:
-        return fp8_values(kind)[raw]
+    if kind in _F8:
+        return f8_values(*_F8[kind])[raw].astype(np.float64)
     if kind in ("i8", "iu8"):
         return raw.astype(np.int8).astype(np.float32) if signed else raw.astype(np.float32)
     if kind == "iu4":
@@ -59,7 +58,7 @@ def to_numbers(raw: Elements, kind: str, *, signed: bool = True, flush: bool = F
     if kind == "f16":
         numbers = raw.view(np.float16).astype(np.float64)
     elif kind == "bf16":
-        numbers = (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        numbers = from_bf16(raw.astype(np.uint32)).astype(np.float64)
     else:
         numbers = (_to_xf32(raw) if kind == "xf32" else raw).view(np.float32).astype(np.float64)
     return flushed(numbers, kind) if flush else numbers
@@ -81,36 +80,15 @@ def flushed(numbers: Numbers, kind: str) -> Numbers:
     return np.where(np.abs(numbers) < _SMALLEST_NORMAL[kind], np.copysign(numbers.dtype.type(0), numbers), numbers)
 
 
-@cache
-def fp8_values(kind: str) -> npt.NDArray[np.float64]:
-    """The 256 values of an 8-bit float. Source: OCP OFP8 revision 1.0; arXiv 2206.02915 for the FNUZ kinds."""
-    exponent_bits, bias, family = _FP8[kind]
-    fraction_bits = 7 - exponent_bits
-    code = np.arange(256)
-    exponent, fraction = code >> fraction_bits & (1 << exponent_bits) - 1, code & (1 << fraction_bits) - 1
-    hidden = (exponent > 0).astype(np.float64)
-    size = np.ldexp(hidden + fraction / (1 << fraction_bits), np.maximum(exponent, 1) - bias)
-    if family == "no inf":
-        size[code & 0x7F == 0x7F] = np.nan
-    elif family == "ieee":
-        size = np.where(exponent == (1 << exponent_bits) - 1, np.where(fraction == 0, np.inf, np.nan), size)
-    else:
-        size[0x80] = np.nan
-    values: npt.NDArray[np.float64] = np.where(code >= 128, -size, size)
-    values.flags.writeable = False
-    return values
-
-
 def _to_xf32(raw: Elements) -> Elements:
-    rounded = raw + 0xFFF + (raw >> 13 & 1) & np.uint32(0xFFFFE000)
-    special = raw >> 23 & 0xFF == 0xFF
+    rounded = (raw + 0xFFF + (raw >> 13 & 1)) & np.uint32(0xFFFFE000)
+    special = (raw >> 23 & 0xFF) == 0xFF
     return np.where(special, raw, rounded).astype(np.uint32)
 
 
 def _to_bf16(sums: npt.NDArray[np.float64]) -> Elements:
     # By way of f32 rounded to odd, which keeps what the second rounding must know.
     near = sums.astype(np.float32)
-    bits = near.view(np.uint32)
-    bits = bits - (np.abs(near) > np.abs(sums)) | (near != sums)
-    rounded = bits + 0x7FFF + (bits >> 16 & 1) >> 16
-    return np.where(np.isnan(sums), 0x7FC0, rounded).astype(np.uint16)
+    towards_zero = near.view(np.uint32) - (np.abs(near) > np.abs(sums))
+    odd = (towards_zero | (near != sums)).view(np.float32)
+    return (to_bf16(odd).view(np.uint32) >> 16).astype(np.uint16)

@@ -20,13 +20,11 @@ __all__ = ["FAMILIES", "Meaning", "Output", "division", "floats", "integers", "m
 
 
 @cache
-def meaning(
-    family: str, name: str, *, ocp: bool | None = None, saturating: bool = False, clamp: bool = False
-) -> Meaning | None:
+def meaning(family: str, name: str, *, ocp: bool | None = None, clamp: bool = False) -> Meaning | None:
     """What `name` computes, or None if it is no arithmetic that this package gives.
 
     `name` is the mnemonic in lower case, without _e32 or _e64. `ocp` says which 8-bit floats: OCP's, as on gfx950 and
-    gfx12 (rdna4's default), or those of gfx942 (cdna's default); `saturating`, how conversion to them overflows.
+    gfx12 (rdna4's default), or those of gfx942 (cdna's default).
     `clamp` is the instruction's clamp bit: an integer result then saturates, and `UnsupportedError` is raised where
     that is not known; the clamp of a float is the machine's.
     """
@@ -45,7 +43,7 @@ def meaning(
         if found is None:
             text = corrected(home, known, packaged[known])
             wide = family != "cdna" if ocp is None else ocp
-            found = translate(home, known, text, ocp=wide, saturating=saturating, clamp=exact)
+            found = translate(home, known, text, ocp=wide, clamp=exact)
     except UnsupportedError:
         return None
     if clamp and not exact and not any(output.float for output in found.outputs):

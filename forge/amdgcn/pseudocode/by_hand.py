@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from forge.amdgcn.pseudocode.functions import Array
+from forge.amdgcn.numbers.arithmetic import Array
 from forge.amdgcn.pseudocode.meaning import Meaning, Output
 
 Run = Callable[..., tuple[Array, ...]]

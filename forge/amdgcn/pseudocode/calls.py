@@ -1,4 +1,4 @@
-"""The functions that the pseudocode takes for granted, as calls into `functions` and `conversions`."""
+"""The functions that the pseudocode takes for granted, as calls into `forge.amdgcn.numbers`."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _conversion(source: str, target: str, value: Value) -> Value:
     if value.type.kind in FLOATS:
         if of.kind in ("u", "i"):
             return Value(f'to_integer({value.code}, "{of.kind}", {of.bits})', of)
-        if of.kind in ("fp8", "bf8"):
-            return Value(f'to_f8({value.code}, "{of.kind}", OCP, SATURATING)', Type("b", 8))
+        if of.kind in ("fp8", "bf8"):  # not saturating: a dispatch refuses kernels that set MODE.FP16_OVFL
+            return Value(f'to_f8({value.code}, "{of.kind}", OCP, False)', Type("b", 8))
         return converted(value, of)
     if of.kind == "f":
         if of.bits == 16:  # NumPy would go through float32, which rounds nothing here: 16 bits are exact there

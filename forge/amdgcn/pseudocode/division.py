@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from forge.amdgcn.numbers.arithmetic import Array, exponent, fma_scaled, raw, to_quiet_nan
 from forge.amdgcn.pseudocode.by_hand import F32, F64, LANES, Run, by_hand
-from forge.amdgcn.pseudocode.functions import Array, exponent, fma_scaled, raw, to_quiet_nan
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from forge.amdgcn.pseudocode import functions
+from forge.amdgcn.numbers import arithmetic
+from forge.amdgcn.numbers.arithmetic import Array, flush
+from forge.amdgcn.numbers.conversions import to_f16_towards_zero
 from forge.amdgcn.pseudocode.by_hand import D16, D32, F16, F32, F64, Run, by_hand
-from forge.amdgcn.pseudocode.conversions import to_f16_towards_zero
-from forge.amdgcn.pseudocode.functions import Array, flush
 from forge.amdgcn.pseudocode.meaning import Output
 
 _FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
@@ -23,7 +23,7 @@ def _float(x: Array, bits: int) -> Array:
 
 
 def _raw(x: Array) -> Array:
-    bits = functions.raw(x)
+    bits = arithmetic.raw(x)
     return bits.astype(np.uint32) if x.dtype == np.float16 else bits
 
 
@@ -102,12 +102,12 @@ for _bits in (16, 32, 64):
     _one_operand("frexp_mant", _bits, mantissa)
     # ten times as many steps in the text; and cdna's tells +0 from -0 by comparing with them, which no comparison does
     for _stem, _choose in (
-        ("min", functions.min_ieee),
-        ("max", functions.max_ieee),
-        ("min_num", functions.min_number),
-        ("max_num", functions.max_number),
-        ("minimum", functions.minimum),
-        ("maximum", functions.maximum),
+        ("min", arithmetic.min_ieee),
+        ("max", arithmetic.max_ieee),
+        ("min_num", arithmetic.min_number),
+        ("max_num", arithmetic.max_number),
+        ("minimum", arithmetic.minimum),
+        ("maximum", arithmetic.maximum),
     ):
         _two_operands(_stem, _bits, _choose)
 
@@ -115,7 +115,7 @@ for _bits in (16, 32, 64):
 def _median(bits: int) -> Run:
     def run(S0: Array, S1: Array, S2: Array) -> tuple[Array, ...]:
         """Speed."""
-        return (_raw(functions.median(_float(S0, bits), _float(S1, bits), _float(S2, bits))),)
+        return (_raw(arithmetic.median(_float(S0, bits), _float(S1, bits), _float(S2, bits))),)
 
     return run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from forge.amdgcn.numbers.arithmetic import Array
 from forge.amdgcn.pseudocode.by_hand import D32, D64, SCC, by_hand, field
-from forge.amdgcn.pseudocode.functions import Array
 from forge.amdgcn.pseudocode.meaning import Output
 
 _ONES = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint32)

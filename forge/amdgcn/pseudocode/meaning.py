@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forge.amdgcn.pseudocode.functions import Array
+from forge.amdgcn.numbers.arithmetic import Array
 
 
 @dataclass(frozen=True)

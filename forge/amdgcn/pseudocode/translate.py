@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from forge.amdgcn.pseudocode import conversions, functions
+from forge.amdgcn.numbers import arithmetic, conversions
 from forge.amdgcn.pseudocode.clamp import clamped
 from forge.amdgcn.pseudocode.emit import Emitter
 from forge.amdgcn.pseudocode.meaning import Meaning, Output
@@ -41,16 +41,14 @@ def texts(family: str) -> Mapping[str, str]:
     return found
 
 
-def translate(
-    family: str, name: str, text: str, *, ocp: bool, saturating: bool = False, clamp: bool = False
-) -> Meaning:
+def translate(family: str, name: str, text: str, *, ocp: bool, clamp: bool = False) -> Meaning:
     """The meaning of one instruction by its text; `UnsupportedError` says what in it has no translation."""
     body = clamped(parse(text)) if clamp else parse(text)
     widths = _widths(body)
     emitter = Emitter(widths, _Instructions(family))
     source, inputs, outputs = emitter.function(name, body)
-    scope: dict[str, Any] = {"np": np, "OCP": ocp, "SATURATING": saturating}
-    for module in (functions, conversions):
+    scope: dict[str, Any] = {"np": np, "OCP": ocp}
+    for module in (arithmetic, conversions):
         scope.update({key: value for key, value in vars(module).items() if not key.startswith("_")})
     exec(compile(source, f"<pseudocode of {name}, {family}>", "exec"), scope)
     sizes = tuple(64 if i in ("VCC", "EXEC") else _register(i, widths, outputs) for i in inputs)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forge.amdgcn.numbers.arithmetic import max_number, min_number
+from forge.amdgcn.numbers.conversions import from_bf16, to_bf16
 from forge.amdgcn.trap import UNKNOWN, Fault
 
 Update = Callable[..., np.ndarray]
@@ -69,28 +71,14 @@ def _greater(old: np.ndarray, value: np.ndarray) -> np.ndarray:
     return np.where(value > old, value, old)
 
 
-def _number(choose: np.ufunc, negative_first: bool) -> Update:
-    """IEEE minNum/maxNum: a NaN loses to a number, and -0 is less than +0."""
-
-    def change(old: np.ndarray, value: np.ndarray) -> np.ndarray:
-        out = choose(old, value)
-        zeros = (old == 0) & (value == 0)
-        return np.where(zeros & (np.signbit(value) == negative_first), value, np.where(zeros, old, out))
-
-    return change
-
-
 def _halves(old: np.ndarray, value: np.ndarray) -> np.ndarray:
     return (old.view(np.float16) + value.view(np.float16)).view(np.uint32)
 
 
 def _brain_halves(old: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Two bf16 sums, rounded to nearest even. A float32 sum first does no harm: 24 bits are more than 2 * 8 + 2."""
-    low, high = ((v.view(np.uint16).astype(np.uint32) << 16).view(np.float32) for v in (old, value))
-    total = low + high
-    bits = total.view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return np.where(np.isnan(total), bits >> 16 | 0x40, rounded).astype(np.uint16).view(np.uint32)
+    low, high = (from_bf16(v.view(np.uint16).astype(np.uint32)) for v in (old, value))
+    return (to_bf16(low + high).view(np.uint32) >> 16).astype(np.uint16).view(np.uint32)
 
 
 CHANGES: dict[str, tuple[Update, int, np.ufunc | None]] = {
@@ -112,8 +100,8 @@ CHANGES: dict[str, tuple[Update, int, np.ufunc | None]] = {
     "cond_sub": (lambda old, value: np.where(old >= value, old - value, old), 1, None),
     "mskor": (lambda old, mask, value: (old & ~mask) | value, 2, None),
     "wrap": (lambda old, value, more: np.where(old >= value, old - value, old + more), 2, None),
-    "min_num": (_number(np.fmin, True), 1, None),
-    "max_num": (_number(np.fmax, False), 1, None),
+    "min_num": (min_number, 1, None),
+    "max_num": (max_number, 1, None),
 }  # fmt: skip
 PACKED: dict[str, Update] = {"f16": _halves, "bf16": _brain_halves}
 SPELLINGS = {

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from forge.amdgcn.pseudocode.functions import Array
+from forge.amdgcn.numbers.arithmetic import Array
 
 _RANGES = {
     (kind, bits): (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind == "i" else (0, (1 << bits) - 1)
@@ -57,8 +57,8 @@ def to_f16_towards_zero(x: Array) -> Array:
 
 
 @cache
-def _table(kind: str, ocp: bool) -> Array:
-    """The value of each of the 256 codes, float32.
+def f8_values(kind: str, ocp: bool) -> Array:
+    """The value of each of the 256 codes of "fp8" or "bf8", float32; not to be written.
 
     OCP ("Open Compute Project 8-bit floating point specification", 1.0): fp8 is E4M3 with bias 7 and NaN at S.1111.111,
     bf8 is E5M2 with bias 15 and IEEE's infinities and NaNs. The older form of gfx940 (FNUZ) has one more in the bias,
@@ -80,12 +80,14 @@ def _table(kind: str, ocp: bool) -> Array:
     else:
         size[[124, 252]] = np.inf
         size[[125, 126, 127, 253, 254, 255]] = np.nan
-    return np.where(codes < 128, size, -size).astype(np.float32)
+    values = np.where(codes < 128, size, -size).astype(np.float32)
+    values.flags.writeable = False
+    return values
 
 
 def from_f8(bits: Array, kind: str, ocp: bool) -> Array:
     """The float32 value of 8-bit codes in the low byte of `bits`."""
-    values: Array = _table(kind, ocp)[bits & np.uint32(255)]
+    values: Array = f8_values(kind, ocp)[bits & np.uint32(255)]
     return values
 
 
@@ -95,7 +97,7 @@ def to_f8(x: Array, kind: str, ocp: bool, saturating: bool) -> Array:
     What rounds beyond the largest finite value is that value when `saturating` (MODE.FP16_OVFL is set), else NaN,
     or infinity in OCP's bf8.
     """
-    positive = _table(kind, ocp)[:128].astype(np.float64)
+    positive = f8_values(kind, ocp)[:128].astype(np.float64)
     finite = positive[np.isfinite(positive)]
     size = np.abs(x.astype(np.float64))
     upper = np.clip(np.searchsorted(finite, size), 1, len(finite) - 1)

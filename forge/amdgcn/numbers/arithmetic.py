@@ -1,4 +1,4 @@
-"""The floating-point functions that the pseudocode calls, on arrays of float16, float32 or float64.
+"""Floating-point arithmetic beyond NumPy's, on arrays of float16, float32 or float64.
 
 Denormals are kept. NumPy's sums, products, quotients and roots are correctly rounded in all three formats (float16 is
 computed in float32, whose 24 bits are enough for 11: Figueroa, "When is double rounding innocuous?", 1995); `fma` is
