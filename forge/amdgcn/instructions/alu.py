@@ -12,8 +12,8 @@ from forge.amdgcn.code.constants import INLINE_FLOATS, inline_float
 from forge.amdgcn.code.instruction import EXEC, NULL, VCC, Instruction, Operand
 from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import Read, Write, constant, halfword, reader, row, source, writer
+from forge.amdgcn.numbers.arithmetic import fma
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
-from forge.amdgcn.pseudocode.functions import fma
 from forge.amdgcn.state.waves import Waves, lane_ids, pack
 
 Execute = Callable[[Waves], Any]
