@@ -2,7 +2,8 @@
 
 Every mutant replaces one piece of text in one file of a copy of the project and runs the tests that should notice. A
 mutant that no test kills, or whose text is no longer in the file, fails the run; so does one whose tests fail without
-it, as they would kill anything. The faults are data, in tests/mutants.toml. Words given as arguments choose by name.
+it, as they would kill anything. The faults are data, in tests/mutants.toml. Words given as arguments choose by name or
+file: `python tests/mutants.py forge/amdgcn forge/verify` makes those of the emulator.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def pytest(tests: tuple[str, ...], interpret: bool, copy: Path) -> tuple[int, st
 def outcome(mutant: Mutant, copy: Path) -> tuple[bool, str]:
     """Apply, test, take back: whether it was killed, and by which test or why not."""
     path, tests = copy / mutant.file, tuple(mutant.tests)
-    before = path.read_text()
+    before = path.read_text() if path.exists() else ""
     if before.count(mutant.old) != 1:
         return False, f"its text stands {before.count(mutant.old)} times in {mutant.file}"
     broken = broken_anyway(tests, mutant.interpret, copy)
@@ -75,7 +76,7 @@ def outcome(mutant: Mutant, copy: Path) -> tuple[bool, str]:
 
 def main(only: list[str]) -> int:
     mutants = [Mutant(**m) for m in tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["mutant"]]
-    mutants = [m for m in mutants if not only or any(word in m.name for word in only)]
+    mutants = [m for m in mutants if not only or any(word in m.name or word in m.file for word in only)]
     alive = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "forge"

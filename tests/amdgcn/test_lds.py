@@ -274,8 +274,9 @@ def touch(lds, what, wave, address, group=0, value=None):
 def test_two_waves_race_where_one_writes_and_no_barrier_is_between(first, second):
     lds = Lds(2, 64, check_races=True)
     lds.cells.flags.octets[:] = 1
+    touch(lds, first, 0, 16)
+    touch(lds, second, 0, 16)  # a wave does not race with itself
     touch(lds, first, 0, 8)
-    touch(lds, second, 0, 8)  # a wave does not race with itself
     touch(lds, second, 1, 12)  # nor with another dword
     touch(lds, second, 1, 8, group=1)  # nor with another workgroup
     if first == second == "load":

@@ -171,10 +171,8 @@ def test_what_all_wrote_on_their_own_ways_may_be_read(arch):
 
 EXCHANGE = """
 s_mov_b32 s1, s0
-wait: s_cmp_eq_u32 s1, 0
-s_cbranch_scc1 go
-s_sub_u32 s1, s1, 1
-s_branch wait
+s_cmp_eq_u32 s1, 0
+s_cbranch_scc0 wait
 go: v_lshlrev_b32 v1, 2, v0
 {store} v1, v0
 {done}
@@ -184,11 +182,19 @@ v_xor_b32 v1, 4, v1
 {done}
 {meet}
 {store} v1, v2 offset:64
+s_endpgm
+wait: s_sub_u32 s1, s1, 1
+s_cmp_eq_u32 s1, 0
+s_cbranch_scc0 wait
+s_branch go
 """
 
 
 def test_a_barrier_holds_each_wave_until_all_of_its_workgroup_came(arch):
-    """Waves that come one by one, each having waited longer, find in LDS what their neighbour left."""
+    """Waves that come one by one, each having waited longer, find in LDS what their neighbour left.
+
+    They wait in code that stands after the barrier: what comes first in the code runs first, if it may.
+    """
     state = numbered(arch, 8, lds=128, groups=2)
     state.vgpr[0] = (np.arange(8) % 4)[:, None]
     lines = EXCHANGE.format(store=STORE[arch], load=LOAD[arch], done=DONE[arch], meet=MEET[arch])
@@ -251,7 +257,8 @@ def test_firmware_that_preloads_no_arguments_gets_the_same(arch, monkeypatch):
 
 
 @triton.jit
-def _copy(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
+def _copy(x_ptr, n, y_ptr, BLOCK: tl.constexpr):
+    """Four bytes of padding lie between two of the arguments."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(y_ptr + at, tl.load(x_ptr + at, mask=at < n), mask=at < n)
 
@@ -262,7 +269,7 @@ def test_every_wave_of_the_grid_counts_its_instructions(arch, programs):
     x = torch.arange(float(programs * 128 - 5))
     y = torch.zeros_like(x)
     options = {"num_warps": 2, "BLOCK": 128, "enable_fp_fusion": True}
-    done = emulate.emulate(Launch(_copy, (programs, 1, 1), (x, y, len(x)), options), TARGETS[arch])
+    done = emulate.emulate(Launch(_copy, (programs, 1, 1), (x, len(x), y), options), TARGETS[arch])
     counts = {step.executed for step in done.steps.values() if step.executed}
     assert torch.equal(x, y)
     assert counts == {2 * programs}

@@ -26,10 +26,11 @@ from amdgcn.patched import (
 from forge.amdgcn.emulate import Checks, emulate
 from forge.amdgcn.trap import BARRIER, LIMIT, MISALIGNED, OUT_OF_BOUNDS, RACE, UNINITIALIZED, UNKNOWN, WAIT
 from forge.errors import EmulationError, NumericsError
+from forge.graph.types import DTYPES, TensorType
 from forge.kernels.launch import Launch
 from forge.language import interpreted
 from forge.target import TARGETS
-from forge.verify import check, serving
+from forge.verify import Guarded, check, compare, serving
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
@@ -141,6 +142,39 @@ def test_code_for_waves_of_32_started_as_waves_of_64_traps(softmax):
     """The wave size is a bit of the kernel descriptor, and stands in the metadata; a wave of 64 also has half as many
     registers by the same number."""
     trapped(OUT_OF_BOUNDS, softmax.verdict, as_waves_of_64(softmax.object))
+
+
+@pytest.mark.parametrize("beside", [-1, 15], ids=["before", "after"])
+@pytest.mark.parametrize("dtype", ["f32", "f16", "i32"])
+def test_a_write_beside_a_result_is_seen(dtype, beside):
+    memory = Guarded("cpu")
+    out = memory.empty(TensorType((3, 5), DTYPES[dtype]))
+    memory.empty(TensorType((4,), DTYPES["f32"]))
+    out.fill_(0)
+    memory.check("a full result")
+    out.as_strided((1,), (1,), out.storage_offset() + beside).fill_(0)
+    with pytest.raises(NumericsError, match="writes outside its results"):
+        memory.check("one element too many")
+
+
+@pytest.mark.parametrize(
+    ("got", "right"),
+    [
+        (torch.tensor([1, 2, 4]), torch.tensor([1, 2, 3])),
+        (torch.tensor([1.0, torch.nan]), torch.tensor([1.0, 2.0])),
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, torch.nan])),
+        (torch.tensor([1.0, torch.inf]), torch.tensor([1.0, 2.0])),
+        (torch.tensor([1.0, -torch.inf]), torch.tensor([1.0, torch.inf])),
+        (torch.tensor([1.0, 2.0001]), torch.tensor([1.0, 2.0])),
+        (torch.tensor([1.0, 0.001]), torch.tensor([1.0, 0.0])),
+        (torch.full((64,), 1.00001), torch.ones(64)),  # each within the bound, and all of them to one side
+        (torch.ones(1, 2), torch.ones(2)),
+    ],
+)  # fmt: skip
+def test_results_that_differ_from_the_oracle_are_seen(got, right):
+    assert compare(right, right, "the oracle itself") == 0
+    with pytest.raises(NumericsError):
+        compare(got, right, "wrong")
 
 
 # Memory
