@@ -1,7 +1,7 @@
 """AMD's pseudocode of arithmetic instructions, translated once into NumPy functions over the lanes of many waves.
 
 `meaning("rdna3", "v_add_f32")` gives inputs, outputs and a function. The text comes from tinygrad's tables; `parse`
-reads it, `emit` writes Python, and `integers`, `floats` and `division` hold what the text gets wrong or leaves open.
+reads it, `emit` writes Python, and `corrections` and `by_hand` hold what the text gets wrong or leaves open.
 Numbers are IEEE 754's to nearest even, denormals kept, exceptions masked; NaN payloads are not promised.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from forge.amdgcn.pseudocode import division, floats, integers  # fills BY_HAND
 from forge.amdgcn.pseudocode.by_hand import BY_HAND
 from forge.amdgcn.pseudocode.corrections import ALIASES, CLAMPED, MACHINE, corrected
 from forge.amdgcn.pseudocode.meaning import Meaning, Output
 from forge.amdgcn.pseudocode.translate import FAMILIES, texts, translate
 from forge.errors import UnsupportedError
 
-__all__ = ["FAMILIES", "Meaning", "Output", "division", "floats", "integers", "meaning"]
+__all__ = ["FAMILIES", "Meaning", "Output", "meaning"]
 
 
 @cache
@@ -32,9 +31,8 @@ def meaning(family: str, name: str, *, ocp: bool | None = None, clamp: bool = Fa
         return None
     home, known = ALIASES.get((family, name), (family, name))
     packaged = texts(home)
-    single = known.replace("v_dual_", "v_")
-    if single in packaged:
-        known = single
+    single = known.replace("v_dual_", "v_")  # a dual operation is the single one
+    known = single if single in packaged else known
     if known not in packaged:
         return None
     exact = clamp and CLAMPED.fullmatch(known) is not None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from forge.amdgcn.numbers.arithmetic import Array
-from forge.amdgcn.pseudocode.by_hand import D32, D64, SCC, by_hand, field
+from forge.amdgcn.pseudocode.by_hand.registry import D32, D64, SCC, Registry, field
 from forge.amdgcn.pseudocode.meaning import Output
+
+by_hand = Registry()
 
 _ONES = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint32)
 _REVERSED = np.array([int(f"{i:016b}"[::-1], 2) for i in range(1 << 16)], np.uint32)

@@ -9,8 +9,10 @@ import numpy as np
 from forge.amdgcn.numbers import arithmetic
 from forge.amdgcn.numbers.arithmetic import Array, flush
 from forge.amdgcn.numbers.conversions import to_f16_towards_zero
-from forge.amdgcn.pseudocode.by_hand import D16, D32, F16, F32, F64, Run, by_hand
+from forge.amdgcn.pseudocode.by_hand.registry import D16, D32, F16, F32, F64, Registry, Run
 from forge.amdgcn.pseudocode.meaning import Output
+
+by_hand = Registry()
 
 _FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
 _RESULTS = {16: F16, 32: F32, 64: F64}

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from forge.amdgcn.numbers.arithmetic import Array, exponent, fma_scaled, raw, to_quiet_nan
-from forge.amdgcn.pseudocode.by_hand import F32, F64, LANES, Run, by_hand
+from forge.amdgcn.pseudocode.by_hand.registry import F32, F64, LANES, Registry, Run
+
+by_hand = Registry()
 
 
 @dataclass(frozen=True)
