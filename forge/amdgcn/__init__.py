@@ -1,1 +1,6 @@
-"""AMD code objects, read and executed on the CPU: what Triton ships, instruction by instruction, without the GPU."""
+"""AMD code objects, read and executed on the CPU: what Triton ships, instruction by instruction, without the GPU.
+
+`code` reads an object and decodes its instructions; `state` is what they change: registers, memory, LDS; `numbers`,
+`pseudocode` and `matrix` say what arithmetic computes; `instructions` binds each instruction to the state; `machine`
+runs a kernel. An import goes from a later one to an earlier. `emulate` ties them to a launch of Triton's.
+"""

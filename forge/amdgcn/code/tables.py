@@ -8,15 +8,11 @@ from __future__ import annotations
 from functools import lru_cache
 from types import ModuleType
 
+from forge.amdgcn.code.descriptor import instruction_set
 from forge.errors import MissingDependencyError, UnsupportedError
 
-FAMILIES = {
-    "gfx90a": "cdna",
-    "gfx942": "cdna",
-    "gfx950": "cdna",
-    "gfx1100": "rdna3",
-    "gfx1151": "rdna3",
-    "gfx1201": "rdna4",
+FAMILIES = {  # of the architectures that have an emulator
+    arch: instruction_set(arch) for arch in ("gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1151", "gfx1201")
 }
 
 
@@ -30,6 +26,7 @@ def family(arch: str) -> str:
 
 @lru_cache
 def tables() -> ModuleType:
+    """tinygrad's decoder. Raises MissingDependencyError without it."""
     try:
         import tinygrad.renderer.amd as tables
         from tinygrad.runtime.autogen.amd.rdna3.ins import MUBUF

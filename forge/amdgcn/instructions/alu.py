@@ -77,7 +77,7 @@ def _input(name: str, instruction: Instruction, rdna: bool, bare: bool) -> Read:
         return lambda w: fixed
     if name == TRUTH_TABLE:
         bits = [instruction.fields[f] for f in ("omod", "abs", "neg")]
-        table = constant(bits[0] << 6 | bits[1] << 3 | bits[2], 32)
+        table = constant((bits[0] << 6) | (bits[1] << 3) | bits[2], 32)
         return lambda w: table
     if name == "laneId":
         return lambda w: lane_ids(w.lanes)
@@ -111,7 +111,7 @@ def _output(output: Output, instruction: Instruction, rdna: bool) -> Write:
         return _write_scc
     if output.per_lane_bit:
         if output.name == "EXEC":
-            return lambda w, bits: w.write_mask(EXEC, pack(np.broadcast_to(bits, w.active.shape) & w.active))
+            return _mask_writer(EXEC, rdna)
         target = operands.get("D0") if output.name == "D0" else operands.get("SDST")
         return _mask_writer(target.index if target else VCC, rdna)
     if output.name == "EXEC":
@@ -128,6 +128,7 @@ def _write_scc(w: Waves, value: np.ndarray) -> None:
 
 
 def _mask_writer(index: int, rdna: bool) -> Write:
+    """A bit of each active lane as a mask; inactive lanes get 0."""
     if index == NULL and rdna:
         return lambda w, bits: None
     return lambda w, bits: w.write_mask(index, pack(np.broadcast_to(bits, w.active.shape) & w.active))

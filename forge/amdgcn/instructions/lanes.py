@@ -87,7 +87,7 @@ def _permlane16(instruction: Instruction, rdna: bool, *, other_row: bool) -> Exe
         lane = np.arange(w.lanes)
         place = (lane & 7).astype(np.uint32)
         word = np.where((lane & 8) == 0, low(w), high(w))
-        select = (word >> place * np.uint32(4) & np.uint32(15)).astype(np.int64)
+        select = (word >> (place * np.uint32(4)) & np.uint32(15)).astype(np.int64)
         source = ((lane & ~15) ^ (16 if other_row else 0)) | select
         _move(w, index, read(w), source, fetch_inactive=opsel & 1, bound=opsel >> 1 & 1)
 

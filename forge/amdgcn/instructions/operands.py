@@ -27,11 +27,13 @@ def row(operand: Operand) -> int:
 
 
 def constant(value: int, bits: int) -> np.ndarray:
+    """A number as the operand of every lane: uint32[1, 1], or uint64 from 33 bits on."""
     return np.array([[value]], np.uint64 if bits > 32 else np.uint32)
 
 
 def pair(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    return low.astype(np.uint64) | high.astype(np.uint64) << U64
+    """uint64 of two dwords."""
+    return low.astype(np.uint64) | (high.astype(np.uint64) << U64)
 
 
 def reader(operand: Operand, *, rdna: bool) -> Read:
@@ -91,11 +93,11 @@ def source(instruction: Instruction, role: str, *, rdna: bool, bare: bool = Fals
 
 
 def _signed(read: Read, bits: int, absolute: bool, negative: bool) -> Read:
-    sign = 1 << bits - 1
+    sign = 1 << (bits - 1)
     kind = np.uint64 if bits > 32 else np.uint32
     keep, flip = kind(sign - 1), kind(sign)
     if absolute and negative:
-        return lambda w: read(w) & keep | flip
+        return lambda w: (read(w) & keep) | flip
     if absolute:
         return lambda w: read(w) & keep
     if negative:
@@ -136,7 +138,7 @@ def _packed(instruction: Instruction, read: Read, operand: Operand, number: int)
     low, high = fields.get("opsel", 0) >> number & 1, fields.get("opsel_hi", 0) >> number & 1
     signs = [fields.get(n, 0) >> number & 1 if "f" in operand.type else 0 for n in ("neg", "neg_hi")]
     kind, half = (np.uint64, 32) if operand.bits == 64 else (np.uint32, 16)
-    flip = kind(signs[0] << half - 1 | signs[1] << 2 * half - 1)
+    flip = kind((signs[0] << (half - 1)) | (signs[1] << (2 * half - 1)))
     if operand.bits == 64 and operand.file == "const":  # both halves see the same constant
         twice = constant((operand.value & 0xFFFFFFFF) * 0x1_0000_0001, 64) ^ flip
         return lambda w: twice
@@ -149,7 +151,8 @@ def _packed(instruction: Instruction, read: Read, operand: Operand, number: int)
     if (low, high) == (0, 1):
         return (lambda w: read(w) ^ flip) if flip else read
     full, up = kind((1 << half) - 1), kind(half)
-    return lambda w: (read(w) >> kind(half * low) & full | (read(w) >> kind(half * high) & full) << up) ^ flip
+    down_low, down_high = kind(half * low), kind(half * high)
+    return lambda w: ((read(w) >> down_low & full) | ((read(w) >> down_high & full) << up)) ^ flip
 
 
 def writer(instruction: Instruction, operand: Operand, bits: int, *, rdna: bool) -> Write:
@@ -179,9 +182,9 @@ def halfword(index: int, half: int, *, keep: bool) -> Write:
     """Write 16 bits into half a register; the other half is kept (RDNA) or cleared (CDNA)."""
     low, high = np.uint32(0xFFFF), np.uint32(0xFFFF0000)
     if half:
-        return lambda w, value: w.write_vector(index, w.vgpr[index] & low | value << U16)
+        return lambda w, value: w.write_vector(index, (w.vgpr[index] & low) | (value << U16))
     if keep:
-        return lambda w, value: w.write_vector(index, w.vgpr[index] & high | value & low)
+        return lambda w, value: w.write_vector(index, (w.vgpr[index] & high) | (value & low))
     return lambda w, value: w.write_vector(index, value & low)
 
 
@@ -205,15 +208,13 @@ def _enabled(index: int, bits: int, fields: Mapping[str, int], rdna: bool) -> Wr
     def write(w: Waves, value: np.ndarray) -> None:
         lane, valid = lane_source(fields["dpp"], w.lanes)
         lanes = np.arange(w.lanes)
-        on = (fields["row_mask"] >> lanes // 16 & 1).astype(bool) & (fields["bank_mask"] >> lanes % 16 // 4 & 1).astype(
-            bool
-        )
-        enabled = w.active & on
+        rows, banks = fields["row_mask"] >> (lanes // 16), fields["bank_mask"] >> (lanes % 16 // 4)
+        enabled = w.active & (rows & banks & 1).astype(bool)
         if not fields.get("bc"):
             enabled &= valid if fields.get("fi") else valid & w.active[:, lane]
         if bits == 16:
             kept = w.vgpr[index] & np.uint32(0xFFFF0000) if rdna else np.uint32(0)
-            value = value & np.uint32(0xFFFF) | kept
+            value = (value & np.uint32(0xFFFF)) | kept
         np.copyto(w.vgpr[index], value, where=enabled)
 
     return write
@@ -224,12 +225,12 @@ def _placed(index: int, select: int, unused: int) -> Write:
     shift, bits = (8 * select, 8) if select < 4 else (16 * (select - 4), 16)
     field = np.uint32((1 << bits) - 1)
     rest = np.uint32(~(((1 << bits) - 1) << shift) & 0xFFFFFFFF)
-    above = np.uint32((0xFFFFFFFF << shift + bits) & 0xFFFFFFFF)
+    above = np.uint32((0xFFFFFFFF << (shift + bits)) & 0xFFFFFFFF)
 
     def write(w: Waves, value: np.ndarray) -> None:
         placed = (value & field) << np.uint32(shift)
         if unused == 2:
-            placed = placed | w.vgpr[index] & rest
+            placed = placed | (w.vgpr[index] & rest)
         elif unused == 1:
             placed = np.where(value >> np.uint32(bits - 1) & np.uint32(1), placed | above, placed)
         w.write_vector(index, placed)

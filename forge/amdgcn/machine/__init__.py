@@ -1,1 +1,2 @@
-"""How code runs: programs bound from instructions, waves in lockstep, workgroups dispatched."""
+"""What runs a kernel: `program` binds its instructions and the `registers` they touch, `lockstep` runs waves through
+it, `dispatch` starts them over a grid; `waits` looks for loads that were not waited for."""

@@ -140,7 +140,7 @@ class Dispatch:
 
     def _scratch(self, name: str) -> np.ndarray:
         if name == "private_segment_buffer":
-            return np.array([0, 1 << 31, 0xFFFFFFFF, 1 << 23], np.uint32)  # swizzled, by lane: Scratch does the rest
+            return np.array(Scratch.RESOURCE, np.uint32)
         return np.array([self.code.scratch if name == "private_segment_size" else 0, 0], np.uint32)
 
     def _vectors(self, waves: Waves, per_group: int) -> None:

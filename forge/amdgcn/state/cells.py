@@ -17,6 +17,7 @@ Mask = np.ndarray | None  # bool[n, lanes] of the active lanes; None: all are
 Tap = Callable[[str, np.ndarray, Mask, int], None]  # is told of each access: LOADED.., address, active lanes, bytes
 LOADED, STORED, CHANGED = "loaded", "stored", "changed"
 FILLED = {1: 1, 2: 0x0101, 4: 0x01010101}  # the flags of that many written bytes
+FLAGS = {size: [FILLED[min(size, 4)]] * max(1, size // 4) for size in (1, 2, 4, 8, 12, 16)}  # in dwords
 
 
 class Cells:
@@ -26,6 +27,7 @@ class Cells:
         self.octets, self.halves, self.words = octets, octets.view(np.uint16), octets.view(np.uint32)
 
     def gather(self, position: np.ndarray, size: int) -> np.ndarray:
+        """uint32[max(1, size // 4), *position.shape]: the bytes at each position; one out of range is taken as near."""
         if size < 4:
             flat, shift = (self.octets, 0) if size == 1 else (self.halves, 1)
             return flat.take(position >> shift, mode="clip").astype(np.uint32)[None]
@@ -84,6 +86,7 @@ def first(bad: np.ndarray, active: Mask) -> tuple[int, int]:
 
 
 def alignment(size: int) -> int:
+    """What the address of an access must be a multiple of: its size, or a dword."""
     return min(size & -size, 4)
 
 
@@ -173,6 +176,3 @@ class Window:
         self.tell(CHANGED, address, active, atomic.size)
         self.cells.check(position, active, atomic.size)
         return self.cells.atomic(position, active, atomic, operands, returned)
-
-
-FLAGS = {size: [FILLED[min(size, 4)]] * max(1, size // 4) for size in (1, 2, 4, 8, 12, 16)}

@@ -28,6 +28,15 @@ ACC = 256  # accumulation registers among the vector registers
 POISON = 0x7FC0DEAD  # a NaN as a float and a far address as an integer: what unwritten lanes hold
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A load or store that may still be under way, and the registers it has yet to fill, as bits of `Waves.defined`."""
+
+    counter: str  # by which waiting instructions know it
+    registers: int
+    ordered: bool  # done in the order of issue among those of its counter
+
+
 @dataclass
 class Waves:
     """`n` waves of `lanes` lanes. `ids` number them over the launch; `group` says which row of `lds` is theirs."""
@@ -44,7 +53,7 @@ class Waves:
     pc: int = 0
     defined: int = 0
     before: tuple[int, ...] = ()  # for each wave; () if there is nothing to say
-    pending: list[tuple[str, int]] = field(default_factory=list)  # (counter, registers) of loads not waited for
+    pending: list[Pending] = field(default_factory=list)  # loads not waited for, the oldest first
     active: np.ndarray = field(init=False)  # bool[n, lanes]: EXEC as a mask
     all_active: bool = field(init=False)
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from forge.amdgcn.code.instruction import Instruction
+from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.access.transfer import (
     Piece,
     Run,
@@ -25,11 +26,10 @@ from forge.amdgcn.instructions.access.transfer import (
     changing,
     loading,
     loading_to_lds,
-    register,
-    returns,
     storing,
     width,
 )  # fmt: skip
+from forge.amdgcn.instructions.operands import row
 from forge.amdgcn.state.atomics import named
 from forge.amdgcn.state.cells import Mask
 from forge.amdgcn.state.waves import Waves, lane_ids
@@ -48,7 +48,7 @@ def bind(instruction: Instruction, arch: str) -> Run:
         atomic = named(tail)
         values = [(operands["DATA"], i * atomic.size // 4) for i in range(atomic.operands)]
         pieces = Buffer(instruction, arch, atomic.size, whole=True).pieces
-        return changing(pieces, atomic, values, operands["DATA"] if returns(instruction) else None)
+        return changing(pieces, atomic, values, operands.get("D0"))
     to_lds = bool(fields.get("lds")) or tail.endswith("_lds")
     form = width(tail.removesuffix("_lds"))
     pieces = Buffer(instruction, arch, form.size).pieces
@@ -64,7 +64,7 @@ class Buffer:
 
     def __init__(self, instruction: Instruction, arch: str, size: int, whole: bool = False) -> None:
         fields, operands = instruction.fields, instruction.operands
-        self.size, self.whole, self.cdna = size, whole, arch.startswith("gfx9")
+        self.size, self.whole, self.cdna = size, whole, family(arch) == "cdna"
         self.resource = operands["SRSRC"].index
         self.fixed = fields.get("offset", 0)
         self.scalar: int | None = None
@@ -73,7 +73,7 @@ class Buffer:
             self.scalar = offset.index
         constant = offset.value if offset is not None and offset.file == "const" else 0
         self.scalar_fixed = constant & 0xFFFFFFFF
-        at = register(operands["ADDR"]) if "ADDR" in operands else 0
+        at = row(operands["ADDR"]) if "ADDR" in operands else 0
         self.index = at if fields.get("idxen") else None
         self.offset = at + bool(fields.get("idxen")) if fields.get("offen") else None
 
@@ -84,7 +84,7 @@ class Buffer:
         if upper or self.index is not None or int(flags.max()) >> 23 & 1 or (not self.cdna and not _bytes(flags)):
             return self._structured(w)
         fixed = self.fixed + self.scalar_fixed
-        start = high.astype(np.int64) << 32 | low
+        start = (high.astype(np.int64) << 32) | low
         room = records.astype(np.int64) - (fixed + self.size)  # the greatest offset in range
         if self.scalar is not None:
             start = start + w.sgpr[self.scalar]
@@ -104,7 +104,7 @@ class Buffer:
     def _structured(self, w: Waves) -> Sequence[Piece]:
         """Any resource, dword by dword."""
         low, high, records, flags = w.sgpr[self.resource : self.resource + 4]
-        base = (high & 0xFFFF).astype(np.int64) << 32 | low
+        base = ((high & 0xFFFF).astype(np.int64) << 32) | low
         layout = int(high.item(0)) >> 16
         flag = int(flags.item(0))
         if bool((high >> 16 != layout).any()) or bool((flags != flag).any()):
@@ -162,4 +162,4 @@ class Buffer:
 
 def _bytes(flags: np.ndarray) -> bool:
     """Whether every wave's resource has its range in bytes by RDNA's OOB_SELECT."""
-    return bool((flags >> 28 & 3 == 3).all())
+    return bool(((flags >> 28 & 3) == 3).all())

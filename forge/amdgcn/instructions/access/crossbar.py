@@ -9,7 +9,9 @@ from functools import lru_cache
 import numpy as np
 
 from forge.amdgcn.code.instruction import Instruction, Operand
-from forge.amdgcn.instructions.access.transfer import Pieces, Run, Width, landing, register
+from forge.amdgcn.code.tables import family
+from forge.amdgcn.instructions.access.transfer import Pieces, Run, Width, landing
+from forge.amdgcn.instructions.operands import row
 from forge.amdgcn.state.waves import Waves, lane_ids
 
 PERMUTE = re.compile(r"ds_(b?permute)_(fi_)?b32")
@@ -30,27 +32,29 @@ def _permute(instruction: Instruction, way: str, inactive_too: bool, offset: int
 
     On RDNA 3 the number is taken modulo 32 in a wave of 64 too; lanes are taken to stay in their half.
     """
-    address, data, result = (register(instruction.operands[role]) for role in ("ADDR", "DATA", "D0"))
-    reach = 32 if arch.startswith("gfx11") else 64
+    address, data, result = (row(instruction.operands[role]) for role in ("ADDR", "DATA", "D0"))
+    reach = 32 if family(arch) == "rdna3" else 64
     more = np.uint32(offset)
 
     def other(w: Waves) -> tuple[np.ndarray, np.ndarray]:
-        group = min(reach, w.lanes)
-        lane = (w.vgpr[address] + more >> 2 & np.uint32(group - 1)) + (lane_ids(w.lanes) & np.uint32(-group & 63))
+        """The wave and lane that each lane names: int[n, 1], uint32[n, lanes]."""
+        group = np.uint32(min(reach, w.lanes))
+        first = lane_ids(w.lanes) & ~(group - np.uint32(1))  # of the lane's group
+        lane = first + (((w.vgpr[address] + more) >> 2) & (group - np.uint32(1)))
         return np.arange(w.n)[:, None], lane
 
     def pull(w: Waves) -> None:
-        row, lane = other(w)
-        value = w.vgpr[data][row, lane]
+        wave, lane = other(w)
+        value = w.vgpr[data][wave, lane]
         if not (w.all_active or inactive_too):
-            value = value * w.active[row, lane]
+            value = value * w.active[wave, lane]
         w.write_vector(result, value)
 
     def push(w: Waves) -> None:
-        row, lane = other(w)
+        wave, lane = other(w)
         value = np.zeros((w.n, w.lanes), np.uint32)
         on = w.active
-        value[np.broadcast_to(row, lane.shape)[on], lane[on]] = w.vgpr[data][on]  # in order: the highest lane stays
+        value[np.broadcast_to(wave, lane.shape)[on], lane[on]] = w.vgpr[data][on]  # in order: the highest lane stays
         w.write_vector(result, value)
 
     return pull if way == "bpermute" else push
@@ -59,7 +63,7 @@ def _permute(instruction: Instruction, way: str, inactive_too: bool, offset: int
 def _swizzle(instruction: Instruction, offset: int) -> Run:
     """The lane that each lane reads is fixed by the offset; a source lane that is off gives 0."""
     # Its one source is encoded where others have their address.
-    source, result = register(instruction.operands["ADDR"]), register(instruction.operands["D0"])
+    source, result = row(instruction.operands["ADDR"]), row(instruction.operands["D0"])
 
     def swizzle(w: Waves) -> None:
         lane = swizzled(offset, w.lanes)
@@ -81,16 +85,17 @@ def swizzled(offset: int, lanes: int) -> np.ndarray:
     low = lane & 31
     mask = offset & 31
     if offset >= 0xE000:
-        reverse = sum((low >> bit & 1) << 4 - bit for bit in range(5))
-        source = reverse >> mask.bit_count() | low & mask
+        reverse = sum((low >> bit & 1) << (4 - bit) for bit in range(5))
+        source = (reverse >> mask.bit_count()) | (low & mask)
     elif offset >= 0xC000:
         turn = offset >> 5 & 31
-        source = low & mask | (low - turn if offset >> 10 & 1 else low + turn) & 31 & ~mask
+        turned = (low - turn if offset >> 10 & 1 else low + turn) & 31
+        source = (low & mask) | (turned & ~mask)
     elif offset >= 0x8000:
-        source = low & ~3 | offset >> 2 * (low & 3) & 3
+        source = (low & ~3) | ((offset >> 2 * (low & 3)) & 3)
     else:
-        source = (low & mask | offset >> 5 & 31) ^ offset >> 10 & 31
-    return np.asarray(source | lane & 32)
+        source = ((low & mask) | (offset >> 5 & 31)) ^ (offset >> 10 & 31)
+    return np.asarray(source | (lane & 32))
 
 
 def transposed(pieces: Pieces, size: int, bits: int, result: Operand) -> Run:

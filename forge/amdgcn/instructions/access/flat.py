@@ -20,11 +20,10 @@ from forge.amdgcn.instructions.access.transfer import (
     changing,
     loading,
     loading_to_lds,
-    register,
-    returns,
     storing,
     width,
 )  # fmt: skip
+from forge.amdgcn.instructions.operands import row
 from forge.amdgcn.state.atomics import named
 from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
@@ -42,7 +41,7 @@ def bind(instruction: Instruction, arch: str) -> Run:
         atomic = named(tail)
         pieces = _pieces(instruction, space, atomic.size, arch)
         values = [(operands["DATA"], i * atomic.size // 4) for i in range(atomic.operands)]
-        return changing(pieces, atomic, values, operands["D0"] if returns(instruction) else None)
+        return changing(pieces, atomic, values, operands.get("D0"))
     form = width(tail)
     pieces = _pieces(instruction, space, form.size, arch)
     if what == "store":
@@ -61,13 +60,13 @@ def _pieces(instruction: Instruction, space: str, size: int, arch: str) -> Piece
 
 def _address(instruction: Instruction, space: str) -> Callable[[Waves], np.ndarray]:
     """int64[n, lanes]: addresses beyond its range are in no tensor either."""
-    at, offset = register(instruction.operands["ADDR"]), instruction.fields.get("offset", 0)
+    at, offset = row(instruction.operands["ADDR"]), instruction.fields.get("offset", 0)
     base = instruction.operands.get("SADDR") if space == "global" else None  # flat leaves the field's bits unused
     if base is not None:
         low, high = base.index, base.index + 1
 
         def from_scalar(w: Waves) -> np.ndarray:
-            start = (w.sgpr[high].astype(np.int64) << 32 | w.sgpr[low]) + offset
+            start = ((w.sgpr[high].astype(np.int64) << 32) | w.sgpr[low]) + offset
             return np.asarray(start + w.vgpr[at])
 
         return from_scalar
@@ -86,7 +85,7 @@ def _private(instruction: Instruction, size: int, arch: str) -> Pieces:
     base, lane = instruction.operands.get("SADDR"), instruction.operands.get("ADDR")
     # gfx90a has a vector address or a scalar one; the others say by a bit whether there is a vector address
     vector = base is None if arch == "gfx90a" else bool(instruction.fields.get("sve", lane is not None))
-    at = register(lane) if vector and lane is not None else None
+    at = row(lane) if vector and lane is not None else None
 
     def pieces(w: Waves) -> tuple[tuple[object, np.ndarray, np.ndarray | None, int], ...]:
         address = w.vgpr[at].astype(np.int64) if at is not None else np.zeros((w.n, w.lanes), np.int64)

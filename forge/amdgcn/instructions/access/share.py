@@ -17,10 +17,10 @@ from forge.amdgcn.instructions.access.transfer import (
     active,
     changing,
     loading,
-    register,
     storing,
     width,
 )
+from forge.amdgcn.instructions.operands import row
 from forge.amdgcn.state.atomics import named
 from forge.amdgcn.state.waves import Waves
 
@@ -66,7 +66,7 @@ def offset_of(instruction: Instruction) -> int:
 
 
 def _single(instruction: Instruction, size: int) -> Pieces:
-    at, offset = register(instruction.operands["ADDR"]), offset_of(instruction)
+    at, offset = row(instruction.operands["ADDR"]), offset_of(instruction)
 
     def pieces(w: Waves) -> tuple[Piece, ...]:
         return ((w.lds.at(w.group, w.ids, offset), w.vgpr[at], active(w), size),)
@@ -75,7 +75,7 @@ def _single(instruction: Instruction, size: int) -> Pieces:
 
 
 def _double(instruction: Instruction, size: int, scale: int) -> Pieces:
-    at = register(instruction.operands["ADDR"])
+    at = row(instruction.operands["ADDR"])
     first, second = (instruction.fields[name] * scale for name in ("offset0", "offset1"))
 
     def pieces(w: Waves) -> tuple[Piece, ...]:

@@ -13,10 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from forge.amdgcn.code.instruction import CDNA_M0, Instruction, Operand
+from forge.amdgcn.code.instruction import CDNA_M0, Operand
+from forge.amdgcn.instructions.operands import row
 from forge.amdgcn.state.atomics import Atomic
 from forge.amdgcn.state.cells import Mask
-from forge.amdgcn.state.waves import ACC, Waves, lane_ids
+from forge.amdgcn.state.waves import Waves, lane_ids
 from forge.amdgcn.trap import UNKNOWN, Fault
 
 Run = Callable[[Waves], None]
@@ -71,17 +72,14 @@ def width(text: str) -> Width:
     return Width(*_WIDTHS[left[0]], "d16" in words, "hi" in words)
 
 
-def register(operand: Operand) -> int:
-    return operand.index + (ACC if operand.file == "a" else 0)
-
-
 def active(w: Waves) -> Mask:
+    """The lanes that EXEC leaves on; None if it leaves all."""
     return None if w.all_active else w.active
 
 
 def landing(form: Width, operand: Operand, words: int | None = None) -> Callable[[Waves, np.ndarray], None]:
     """A function that writes uint32[words, n, lanes], zero-extended, to `operand` in the active lanes."""
-    at = register(operand)
+    at = row(operand)
     end = at + (words or form.words)
     if form.size >= 4:
 
@@ -97,7 +95,8 @@ def landing(form: Width, operand: Operand, words: int | None = None) -> Callable
     def land_narrow(w: Waves, value: np.ndarray) -> None:
         word = extended(value[0], form)
         if form.d16:
-            word = w.vgpr[at] & low | word << 16 if form.high else w.vgpr[at] & high | word & low
+            held = w.vgpr[at]
+            word = (held & low) | (word << 16) if form.high else (held & high) | (word & low)
         w.write_vector(at, word)
 
     return land_narrow
@@ -112,6 +111,7 @@ def extended(word: np.ndarray, form: Width) -> np.ndarray:
 
 
 def loading(pieces: Pieces, form: Width, operand: Operand, words: int | None = None) -> Run:
+    """A load of `words` dwords (those of the form unless told) into `operand`."""
     land = landing(form, operand, words)
 
     def load(w: Waves) -> None:
@@ -122,7 +122,8 @@ def loading(pieces: Pieces, form: Width, operand: Operand, words: int | None = N
 
 
 def storing(pieces: Pieces, form: Width, operands: Sequence[Operand]) -> Run:
-    starts = [register(operand) for operand in operands]
+    """A store of the operands, one after another, into the pieces in their order."""
+    starts = [row(operand) for operand in operands]
 
     def store(w: Waves) -> None:
         parts = [w.vgpr[at : at + form.words] for at in starts]
@@ -141,7 +142,7 @@ def storing(pieces: Pieces, form: Width, operands: Sequence[Operand]) -> Run:
 def changing(pieces: Pieces, atomic: Atomic, operands: Sequence[tuple[Operand, int]], result: Operand | None) -> Run:
     """An atomic; `operands` are registers and the dwords to skip in them (a comparison follows its value)."""
     words = atomic.size // 4
-    starts = [register(operand) + skip for operand, skip in operands]
+    starts = [row(operand) + skip for operand, skip in operands]
     land = landing(Width(atomic.size), result) if result is not None else None
 
     def change(w: Waves) -> None:
@@ -168,9 +169,3 @@ def loading_to_lds(pieces: Pieces, form: Width, offset: int) -> Run:
         w.lds.at(w.group, w.ids, offset).store(address, active(w), size, value)
 
     return load
-
-
-def returns(instruction: Instruction) -> bool:
-    """Whether an atomic gives back the old value: sc0 (CDNA), glc (RDNA 3), the lowest bit of th (RDNA 4)."""
-    fields = instruction.fields
-    return bool(fields.get("sc0") or fields.get("glc") or fields.get("th", 0) & 1)
