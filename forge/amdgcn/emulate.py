@@ -28,6 +28,7 @@ from forge.kernels.launch import Launch, Step
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import DeviceTarget
 
+MAX_ARGUMENTS = 1 << 16  # bytes; HIP takes far fewer
 _PACKED = {
     "i1": "<?", "u1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q",
     "u64": "<Q", "fp16": "<e", "fp64": "<d",
@@ -128,6 +129,8 @@ def kernarg(
     explicit = [a for a in code.arguments if not a.kind.startswith("hidden")]
     if not len(parameters) <= len(explicit) <= len(parameters) + 2:  # global and profile scratch come last
         raise UnsupportedError(f"{code.name} takes {len(explicit)} arguments, the launch has {len(parameters)}")
+    if code.kernarg_size > MAX_ARGUMENTS:
+        raise UnsupportedError(f"{code.name} has {code.kernarg_size} bytes of arguments, more than {MAX_ARGUMENTS}")
     segment = bytearray(code.kernarg_size + -code.kernarg_size % 4)
     for argument, (name, type, value) in zip(explicit, parameters, strict=False):
         if type.startswith("*"):

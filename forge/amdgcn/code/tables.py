@@ -6,6 +6,7 @@ tinygrad leaves the buffer encodings of RDNA out of its decoder, though it descr
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.metadata import version
 from types import ModuleType
 
 from forge.amdgcn.code.descriptor import instruction_set
@@ -24,17 +25,24 @@ def family(arch: str) -> str:
     return found
 
 
+VERSION = "0.14.0"  # of tinygrad: what the instruction tests hold is its tables
+_INSTALL = "pip install 'forge-triton[emulate]'"
+
+
 @lru_cache
 def tables() -> ModuleType:
-    """tinygrad's decoder. Raises MissingDependencyError without it."""
+    """tinygrad's decoder. Raises MissingDependencyError if it is not there, or of another version."""
     try:
+        found = version("tinygrad")
         import tinygrad.renderer.amd as tables
         from tinygrad.runtime.autogen.amd.rdna3.ins import MUBUF
         from tinygrad.runtime.autogen.amd.rdna4.ins import VBUFFER
     except ImportError as error:
         raise MissingDependencyError(
-            f"the decoder's tables cannot be imported: {error}", remedy="pip install 'forge-triton[emulate]'"
+            f"the decoder's tables, of tinygrad {VERSION}, cannot be imported: {error}", remedy=_INSTALL
         ) from error
+    if found != VERSION:
+        raise MissingDependencyError(f"the emulator needs tinygrad {VERSION}; {found} is installed", remedy=_INSTALL)
     formats = tables._load_formats()
     for name, missing in (("rdna3", MUBUF), ("rdna4", VBUFFER)):
         if missing not in formats[name]:

@@ -22,10 +22,13 @@ from forge.amdgcn.state.traffic import Meter
 from forge.amdgcn.state.waves import ACC, POISON, SCC, VECTOR, Waves
 from forge.amdgcn.trap import OUT_OF_BOUNDS
 from forge.errors import EmulationError, UnsupportedError
+from forge.target import TARGETS
 
 BATCH_LANES = (
     4096  # lanes that run in lockstep: NumPy's own cost a call is spread over them, the caches still hold them
 )
+MAX_THREADS = 1024  # of a workgroup
+MAX_SCRATCH = 8 << 20  # bytes of a wave: COMPUTE_TMPRING_SIZE's field; gfx12's is wider
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Dispatch:
     def run(self) -> None:
         """Run every workgroup. Raises EmulationError at the first trap; what was stored before stays stored."""
         self._supported()
+        self._fits()
         for first in self._batches():
             Machine(self.steps, limit=self.limit, count_lanes=self.meter is not None).run(self.start(first))
 
@@ -57,13 +61,26 @@ class Dispatch:
             raise UnsupportedError(f"{self.code.name} flushes denormals; the emulator keeps them")
         if descriptor.fp16_overflow:
             raise UnsupportedError(f"{self.code.name} saturates what overflows; the emulator makes it infinite")
-        touched = (_touched(s) & (1 << SCC) - 1 for s in self.steps.values())
+        touched = (_touched(s) & ((1 << SCC) - 1) for s in self.steps.values())
         used = max(bits.bit_length() for bits in touched) - VECTOR
         if used > self._registers:
             what = f"{self.code.name} uses {used} vector registers; its descriptor gives it {self._registers}"
             raise EmulationError(what, kind=OUT_OF_BOUNDS)
         if self.threads % self.code.wave:
             raise UnsupportedError(f"{self.threads} threads are no whole waves of {self.code.wave}")
+
+    def _fits(self) -> None:
+        """What a launch asks for is within what a device has: a descriptor may ask for anything."""
+        code = self.code
+        for what, asked, limit in (
+            ("threads in a workgroup", self.threads, MAX_THREADS),
+            ("bytes of LDS", self.lds, TARGETS[code.arch].lds),
+            ("bytes of scratch a wave", code.scratch * code.wave, MAX_SCRATCH),
+            ("vector registers", self._registers, 2 * ACC),
+        ):
+            if asked > limit:
+                told = f"{code.name} asks for {asked} {what}; {code.arch} has {limit}"
+                raise EmulationError(told, kind=OUT_OF_BOUNDS)
 
     @property
     def _registers(self) -> int:
@@ -123,7 +140,7 @@ class Dispatch:
             at += size
         if self.code.descriptor.workgroup_ids_in_ttmp:
             self._set(waves, TTMP9, np.repeat(x, per_group)[:, None])
-            self._set(waves, TTMP7, np.repeat(y | z << 16, per_group)[:, None])
+            self._set(waves, TTMP7, np.repeat(y | (z << 16), per_group)[:, None])
             self._set(waves, TTMP8, np.tile(np.arange(per_group) << 25, len(groups))[:, None])
 
     def _user(self, name: str, size: int) -> np.ndarray | None:

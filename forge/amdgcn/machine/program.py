@@ -11,6 +11,7 @@ from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions import access, alu, control, lanes, matrices
 from forge.amdgcn.machine.registers import registers
 from forge.amdgcn.machine.waits import checked
+from forge.amdgcn.machine.wellformed import require_registers
 from forge.amdgcn.state.waves import Waves
 from forge.amdgcn.trap import UNKNOWN, Fault
 from forge.errors import EmulationError
@@ -48,6 +49,7 @@ def step(instruction: Instruction, arch: str, base: int, *, waits: bool = False)
             or lanes.bind(instruction, arch)
             or matrices.bind(instruction, arch)
         )
+        require_registers(instruction, arch)
     except Fault as fault:
         raise EmulationError(fault.what, kind=fault.kind, where=where) from fault
     except KeyError as error:
