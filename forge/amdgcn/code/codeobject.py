@@ -171,13 +171,13 @@ class _Object:
             at, end = offset, offset + size
             while at + 12 <= end:
                 name_size, content_size, kind = unpack(self.data, "<III", at, "a note")
-                content = at + 12 + (name_size + 3 & ~3)
+                content = at + 12 + name_size + -name_size % 4
                 if content + content_size > end:
                     malformed(f"a note of {name_size} and {content_size} bytes does not fit its segment", at)
                 if kind == 32 and self.data[at + 12 : at + 12 + name_size] == b"AMDGPU\0":
                     reader = Msgpack(self.data, content, content + content_size)
                     return typed(reader.read(), dict, "the metadata", content), content
-                at = content + (content_size + 3 & ~3)
+                at = content + content_size + -content_size % 4
         malformed("no note holds the metadata of its kernels", 0)
 
     def kernels(self) -> dict[str, KernelCode]:

@@ -25,7 +25,7 @@ def constant(code: int, bits: int, type: str, literal: int) -> int | None:
     if type == "f64":
         return literal << 32
     negative = bits == 64 and type == "i64" and literal >> 31
-    return literal | 0xFFFFFFFF << 32 if negative else literal
+    return literal | (0xFFFFFFFF << 32) if negative else literal
 
 
 def inline_float(code: int, type: str) -> int:

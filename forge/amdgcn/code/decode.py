@@ -117,12 +117,16 @@ def _gfx90a(data: bytes) -> tuple[bytes, str | None]:
     """The bytes to decode in place of `data`, and the name of what they are; no name if the tables are right."""
     word = int.from_bytes(data[:4], "little")
     if word >> 23 == 0x1A7:  # VOP3P, the matrix instructions included
-        name, other = GFX90A_MATRIX.get(word >> 16 & 0x7F), word & ~(0x7F << 16) | STAND_IN << 16
+        names, at, stand_in = GFX90A_MATRIX, 16, STAND_IN
     elif word >> 26 == 0x38:  # MUBUF
-        name, other = GFX90A_CACHES.get(word >> 18 & 0x7F), word & ~(0x7F << 18) | CACHE_STAND_IN << 18
+        names, at, stand_in = GFX90A_CACHES, 18, CACHE_STAND_IN
     else:
         return data, None
-    return (other.to_bytes(4, "little") + data[4:], name) if name else (data, None)
+    name = names.get(word >> at & 0x7F)
+    if name is None:
+        return data, None
+    other = (word & ~(0x7F << at)) | (stand_in << at)
+    return other.to_bytes(4, "little") + data[4:], name
 
 
 def _spelled(name: str, arch: str) -> str:

@@ -20,7 +20,7 @@ def lane_source(control: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
     amount = control & 15
     always = np.ones(lanes, bool)
     if control <= 0xFF:  # quad_perm: two bits for each lane of four
-        return (lane & ~3) | ((control >> 2 * (lane & 3)) & 3), always
+        return (lane & ~3) | ((control >> (2 * (lane & 3))) & 3), always
     if 0x101 <= control <= 0x10F:  # row_shl
         return row | ((place + amount) & 15), place + amount < 16
     if 0x111 <= control <= 0x11F:  # row_shr

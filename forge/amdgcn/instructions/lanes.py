@@ -124,7 +124,7 @@ def _permlane_swap(instruction: Instruction, width: int) -> Execute:
 
     def execute(w: Waves) -> None:
         a, b = w.vgpr[first].copy(), w.vgpr[second].copy()
-        odd = (np.arange(w.lanes) // width & 1).astype(bool)
+        odd = (np.arange(w.lanes) // width % 2).astype(bool)
         w.write_vector(first, np.where(odd, np.roll(b, width, 1), a))
         w.write_vector(second, np.where(odd, b, np.roll(a, -width, 1)))
 

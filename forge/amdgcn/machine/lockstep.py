@@ -78,13 +78,13 @@ class Machine:
             if step.passes:
                 self._pass_on(step, w)
             w.pc = step.next
-            if outcome is not None and self._steer(w, outcome, step):
+            if outcome is not None and self._steer(w, outcome):
                 return
             if others is not None and w.pc >= others:
                 self._ready.append(w)
                 return
 
-    def _steer(self, w: Waves, outcome: object, step: Step) -> bool:
+    def _steer(self, w: Waves, outcome: object) -> bool:
         """Act on a branch, barrier or end; True if `w` does not simply go on."""
         if isinstance(outcome, control.Branch):
             if outcome.taken.all() and isinstance(outcome.target, int):

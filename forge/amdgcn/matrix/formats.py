@@ -36,7 +36,7 @@ def elements(words: Words, kind: str) -> Elements:
 
 def join(words: Words) -> npt.NDArray[np.uint64]:
     """[2 r, ...] dwords, low first, as [r, ...] 64-bit words."""
-    return words[0::2].astype(np.uint64) | words[1::2].astype(np.uint64) << np.uint64(32)
+    return words[0::2].astype(np.uint64) | (words[1::2].astype(np.uint64) << np.uint64(32))
 
 
 def split(longs: npt.NDArray[np.uint64]) -> Words:

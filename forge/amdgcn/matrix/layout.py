@@ -44,7 +44,8 @@ class Layout:
 def layout(op: MatrixOp, cbsz: int = 0, abid: int = 0, blgp: int = 0) -> Layout:
     """The op's layout; cbsz makes 2^cbsz blocks read A of block abid among them, blgp permutes the lanes of B."""
     block, i, k = np.meshgrid(np.arange(op.blocks), np.arange(op.m), np.arange(op.k), indexing="ij")
-    a = _source(op, block >> cbsz << cbsz | abid, i, k, op.a_type, np.arange(op.lanes))
+    read = (block >> cbsz << cbsz) | abid
+    a = _source(op, read, i, k, op.a_type, np.arange(op.lanes))
     b = _source(op, block, i, k, op.b_type, _lane_groups(op.lanes, blgp)).transpose(0, 2, 1)
 
     block, i, j = np.meshgrid(np.arange(op.blocks), np.arange(op.m), np.arange(op.n), indexing="ij")

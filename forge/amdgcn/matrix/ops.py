@@ -99,7 +99,8 @@ def _catalogue(arch: str, lanes: int) -> dict[str, MatrixOp]:
     return {}
 
 
-Shapes = tuple[tuple[int, int, int], ...]  # (m, k, blocks); n = m
+Shape = tuple[int, int, int]  # (m, k, blocks); n = m
+Shapes = tuple[Shape, ...]
 
 _F32: Shapes = ((32, 1, 2), (16, 1, 4), (4, 1, 16), (32, 2, 1), (16, 4, 1))
 _HALF: Shapes = ((32, 4, 2), (16, 4, 4), (4, 4, 16), (32, 8, 1), (16, 16, 1))
@@ -121,17 +122,10 @@ def _mfma(arch: str) -> Iterator[MatrixOp]:
         ):
             for m, k, blocks in shapes:
                 dest = "i32" if kind == "i8" else "f32"
-                yield _dense(
-                    f"v_mfma_{dest}_{m}x{m}x{k}{suffix}",
-                    m,
-                    k,
-                    blocks,
-                    (kind, kind, dest),
-                    lane_groups,
-                    flush=kind in ("f16", "bf16"),
-                )
+                name, flush = f"v_mfma_{dest}_{m}x{m}x{k}{suffix}", kind in ("f16", "bf16")
+                yield _dense(name, (m, k, blocks), (kind, kind, dest), lane_groups, flush=flush)
         for m, k, blocks in _F64:
-            yield _dense(f"v_mfma_f64_{m}x{m}x{k}f64", m, k, blocks, ("f64",) * 3, frozenset())
+            yield _dense(f"v_mfma_f64_{m}x{m}x{k}f64", (m, k, blocks), ("f64",) * 3, frozenset())
         return
     for shapes, kind, modifiers in (
         (_F32, "f32", lane_groups),
@@ -150,24 +144,24 @@ def _mfma(arch: str) -> Iterator[MatrixOp]:
     kind_of_8 = "fnuz" if arch == "gfx942" else ""
     for m, k, blocks in _DOUBLED:
         for a, b in _FP8:
-            yield _dense(
-                f"v_mfma_f32_{m}x{m}x{k}_{a}_{b}", m, k, blocks, (a + kind_of_8, b + kind_of_8, "f32"), frozenset()
-            )
+            types = (a + kind_of_8, b + kind_of_8, "f32")
+            yield _dense(f"v_mfma_f32_{m}x{m}x{k}_{a}_{b}", (m, k, blocks), types, frozenset())
 
 
-def _spelled(shape: tuple[int, int, int], kind: str, modifiers: frozenset[str]) -> MatrixOp:
+def _spelled(shape: Shape, kind: str, modifiers: frozenset[str]) -> MatrixOp:
     m, k, blocks = shape
     dest = {"i8": "i32", "f64": "f64"}.get(kind, "f32")
     name = f"v_mfma_{dest}_{m}x{m}x{k}_{f'{blocks}b_' if blocks > 1 else ''}{kind}"
-    return _dense(name, m, k, blocks, (kind, kind, dest), modifiers)
+    return _dense(name, shape, (kind, kind, dest), modifiers)
 
 
 def _dense(
-    name: str, m: int, k: int, blocks: int, types: tuple[str, ...], modifiers: frozenset[str], *, flush: bool = False
+    name: str, shape: Shape, types: tuple[str, ...], modifiers: frozenset[str], *, flush: bool = False
 ) -> MatrixOp:
-    if blocks > 1 and "blgp" in modifiers:
+    """An MFMA; with several blocks it obeys cbsz where it obeys blgp."""
+    if shape[2] > 1 and "blgp" in modifiers:
         modifiers |= {"cbsz"}
-    return _op(name, (m, k, blocks), types, 64, 1 if types[2] == "f64" else 4, 1, modifiers, flush=flush)
+    return _op(name, shape, types, 64, 1 if types[2] == "f64" else 4, 1, modifiers, flush=flush)
 
 
 _WMMA_TYPES = (("f16", "f32"), ("bf16", "f32"), ("f16", "f16"), ("bf16", "bf16"), ("iu8", "i32"), ("iu4", "i32"))
@@ -192,7 +186,7 @@ def _wmma_rdna4() -> Iterator[MatrixOp]:
 
 def _op(
     name: str,
-    shape: tuple[int, int, int],
+    shape: Shape,
     types: tuple[str, ...],
     lanes: int,
     rows: int,

@@ -59,7 +59,7 @@ def execute(
         addend = np.abs(addend)
     if (neg | negated) & C:
         addend = -addend
-    if negated & A ^ (negated & B) >> 1:
+    if bool(negated & A) != bool(negated & B):
         product = -product
     return _to_registers(op, from_sums(product + addend, op.d_type, flush=op.flush), c, opsel)
 
@@ -106,9 +106,9 @@ def _to_registers(op: MatrixOp, raw: Elements, c: Words, opsel: int) -> Words:
     if "half" in op.modifiers:
         high = bool(opsel & C)
         kept = c & np.uint32(0xFFFF if high else 0xFFFF0000)
-        return kept | raw.astype(np.uint32) << np.uint32(16 if high else 0)
+        return kept | (raw.astype(np.uint32) << np.uint32(16 if high else 0))
     if op.d_type in ("f16", "bf16"):
-        return raw[0::2].astype(np.uint32) | raw[1::2].astype(np.uint32) << np.uint32(16)
+        return raw[0::2].astype(np.uint32) | (raw[1::2].astype(np.uint32) << np.uint32(16))
     return np.ascontiguousarray(raw.astype(np.uint32, copy=False))
 
 

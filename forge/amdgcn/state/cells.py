@@ -94,7 +94,7 @@ class Written(Cells):
     """Cells that start unwritten: a read of a byte that nobody wrote is a fault. `name` says whose they are."""
 
     def __init__(self, size: int, name: str) -> None:
-        words = np.full(-(-size // 8) * 2, 0xDEADBEEF, np.uint32)  # visible, should the check ever be passed by
+        words = np.full((size + -size % 8) // 4, 0xDEADBEEF, np.uint32)  # visible, should the check ever be passed by
         super().__init__(words.view(np.uint8))
         self.flags = Cells(np.zeros_like(self.octets))
         self.name = name

@@ -26,7 +26,7 @@ class Lds:
 
     def __init__(self, groups: int, size: int, *, check_races: bool = False) -> None:
         self.groups, self.size = groups, size
-        self.stride = -(-size // 16) * 16
+        self.stride = size + -size % 16
         self.cells = Written(groups * self.stride, "LDS")
         self.races = Races(groups, self.stride // 4) if check_races else None
 
@@ -113,7 +113,7 @@ class Watched(Window):
         position = self.positions(address, active, size, alignment(size))
         if position is None:
             return
-        own = np.asarray(data) & np.uint32((1 << 8 * min(size, 4)) - 1)
+        own = np.asarray(data) & np.uint32((1 << (8 * min(size, 4))) - 1)
         stale = self.cells.gather(position, size) != own
         super().store(address, active, size, data)
         self.races.touch(position, active, size, WRITE, self.wave, (stale, self.cells.gather(position, size) != own))
@@ -138,6 +138,6 @@ def conflicts(address: np.ndarray, active: np.ndarray, size: int, banks: int = 3
     phases = -(-lanes // together)
     word = (address.astype(np.int64) >> 2)[..., None] + np.arange(words)
     phase = (np.arange(rows)[:, None] * phases + np.arange(lanes) // together)[..., None]
-    key = np.unique(np.broadcast_to(phase, word.shape)[active].ravel() << 32 | word[active].ravel())
+    key = np.unique((np.broadcast_to(phase, word.shape)[active].ravel() << 32) | word[active].ravel())
     count = np.bincount((key >> 32) * banks + (key & 0xFFFFFFFF) % banks, minlength=rows * phases * banks)
     return int(np.maximum(count.reshape(-1, banks).max(1) - 1, 0).sum())

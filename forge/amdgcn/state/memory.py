@@ -56,7 +56,7 @@ class Segment:
         self.writable = any(m.writable for m in members)
         self.stored = False  # to, before
         self.origin = self.start & ~7  # in the same page, so that views of wider types can stand on it
-        size = (self.end + 7 & ~7) - self.origin
+        size = self.end + -self.end % 8 - self.origin
         raw = (ctypes.c_uint8 * size).from_address(self.origin)
         self.cells = Cells(np.ctypeslib.as_array(raw))
         self.low, self.high = self.start - self.origin, self.end - self.origin
@@ -240,7 +240,7 @@ class Scratch:
 
     def __init__(self, waves: int, lanes: int, size: int) -> None:
         self.waves, self.lanes, self.size = waves, lanes, size
-        self.stride = -(-size // 16) * 16
+        self.stride = size + -size % 16
         self.cells = Written(waves * lanes * self.stride, "scratch")
 
     def at(self, wave: np.ndarray, offset: int = 0) -> Window:

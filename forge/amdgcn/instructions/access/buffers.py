@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from forge.amdgcn.state.cells import Mask
 from forge.amdgcn.state.waves import Waves, lane_ids
 from forge.amdgcn.trap import UNKNOWN, Fault
 
+BY_BOTH, BY_INDEX, IF_ANY, BY_BYTES = range(4)  # which range counts, as OOB_SELECT has it
 FORM = re.compile(r"buffer_(load|store|atomic)_(\w+)")
 
 
@@ -81,7 +83,8 @@ class Buffer:
         low, high, records = w.sgpr[self.resource : self.resource + 3]
         flags = w.sgpr[self.resource + 3]
         upper = int(high.max()) >> 16
-        if upper or self.index is not None or int(flags.max()) >> 23 & 1 or (not self.cdna and not _bytes(flags)):
+        numbered = int(flags.max()) >> 23 & 1
+        if upper or numbered or self.index is not None or not (self.cdna or _bytes(flags)):
             return self._structured(w)
         fixed = self.fixed + self.scalar_fixed
         start = (high.astype(np.int64) << 32) | low
@@ -103,63 +106,77 @@ class Buffer:
 
     def _structured(self, w: Waves) -> Sequence[Piece]:
         """Any resource, dword by dword."""
-        low, high, records, flags = w.sgpr[self.resource : self.resource + 4]
-        base = ((high & 0xFFFF).astype(np.int64) << 32) | low
-        layout = int(high.item(0)) >> 16
-        flag = int(flags.item(0))
-        if bool((high >> 16 != layout).any()) or bool((flags != flag).any()):
-            raise Fault(UNKNOWN, "waves use resources of several layouts in one instruction")
-        stride = layout & 0x3FFF
-        numbered = bool(flag >> 23 & 1)  # the lane's number is added to the index
-        if self.cdna and numbered:
-            stride |= (flag >> 15 & 0xF) << 14
-        swizzle = layout >> 15 if self.cdna else layout >> 14
-        element = {0: 0, 1: 4, 2: 8, 3: 16}[swizzle]
-        group = 8 << (flag >> 21 & 3)
+        resource = self._resource(w)
         shape = (w.n, w.lanes)
         offset = np.zeros(shape, np.int64) if self.offset is None else w.vgpr[self.offset].astype(np.int64)
         offset = offset + self.fixed
         scalar = self.scalar_fixed + (0 if self.scalar is None else w.sgpr[self.scalar].astype(np.int64))
-        if numbered and element and not base.any():  # Scratch.RESOURCE
+        if resource.numbered and resource.element and not resource.base.any():  # Scratch.RESOURCE
             return ((w.scratch.at(w.ids), offset + scalar // w.lanes, active(w), self.size),)
         index = np.zeros(shape, np.int64) if self.index is None else w.vgpr[self.index].astype(np.int64)
-        if numbered:
+        if resource.numbered:
             index = index + lane_ids(w.lanes)
-        limit = records.astype(np.int64)
         step = self.size if self.whole or self.size < 4 else 4
-        if self.whole and element and step > element:
-            raise Fault(UNKNOWN, f"an atomic of {step} bytes in a buffer whose elements have {element}")
+        if self.whole and resource.element and step > resource.element:
+            raise Fault(UNKNOWN, f"an atomic of {step} bytes in a buffer whose elements have {resource.element}")
         pieces: list[Piece] = []
         for part in range(0, self.size, step):
             at = offset + part
-            if element:
-                column = (index // group * stride + at // element * element) * group
-                linear = column + index % group * element + at % element
-            else:
-                linear = at + index * stride
-            in_range = self._in_range(index, at, linear + scalar, step, stride, bool(element), limit, flag)
-            lanes: Mask = in_range & w.active
-            pieces.append((w.memory, base + scalar + linear, lanes, step))
+            linear = resource.linear(index, at)
+            lanes: Mask = resource.in_range(index, at, linear + scalar, step) & w.active
+            pieces.append((w.memory, resource.base + scalar + linear, lanes, step))
         return pieces
 
-    def _in_range(
-        self, index: np.ndarray, offset: np.ndarray, total: np.ndarray, size: int, stride: int, swizzled: bool,
-        records: np.ndarray, flag: int,
-    ) -> np.ndarray:  # fmt: skip
+    def _resource(self, w: Waves) -> Resource:
+        """The resource of all waves, which may have different bases and records only."""
+        low, high, records, flags = w.sgpr[self.resource : self.resource + 4]
+        layout, flag = int(high.item(0)) >> 16, int(flags.item(0))
+        if bool((high >> 16 != layout).any()) or bool((flags != flag).any()):
+            raise Fault(UNKNOWN, "waves use resources of several layouts in one instruction")
+        stride, numbered = layout & 0x3FFF, bool(flag >> 23 & 1)
+        if self.cdna and numbered:
+            stride |= (flag >> 15 & 0xF) << 14
+        element = (0, 4, 8, 16)[layout >> 15 if self.cdna else layout >> 14]
         if self.cdna:
-            rule = 1 if stride and (swizzled or self.index is not None) else 3
+            rule = BY_INDEX if stride and (element or self.index is not None) else BY_BYTES
         else:
             rule = flag >> 28 & 3
-            rule = 1 if rule == 3 and swizzled and stride else rule
-        if rule == 0:
-            return np.asarray((index < records) & ((offset + size <= stride) | (stride == 0)))
-        if rule == 1:
-            return np.asarray(index < records)
-        if rule == 2:
-            return np.broadcast_to(records > 0, index.shape)
-        return np.asarray(total + size <= records)
+            rule = BY_INDEX if rule == BY_BYTES and element and stride else rule
+        base = ((high & 0xFFFF).astype(np.int64) << 32) | low
+        return Resource(base, records.astype(np.int64), stride, numbered, element, 8 << (flag >> 21 & 3), rule)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A buffer resource. A swizzled buffer has, for `group` indices at a time, their first elements side by side, then
+    their second ones."""
+
+    base: np.ndarray  # int64[n, 1], as `records`
+    records: np.ndarray
+    stride: int  # bytes
+    numbered: bool  # the lane's number is added to the index
+    element: int  # bytes that stay together where the buffer is swizzled; 0 where it is not
+    group: int
+    rule: int  # BY_...
+
+    def linear(self, index: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """Bytes from the base to `offset` in the record `index`."""
+        if not self.element:
+            return np.asarray(offset + index * self.stride)
+        column = (index // self.group * self.stride + offset // self.element * self.element) * self.group
+        return np.asarray(column + index % self.group * self.element + offset % self.element)
+
+    def in_range(self, index: np.ndarray, offset: np.ndarray, total: np.ndarray, size: int) -> np.ndarray:
+        """bool[n, lanes]; `total` are the bytes from the base, SOFFSET included."""
+        if self.rule == BY_BOTH:
+            return np.asarray((index < self.records) & ((offset + size <= self.stride) | (self.stride == 0)))
+        if self.rule == BY_INDEX:
+            return np.asarray(index < self.records)
+        if self.rule == IF_ANY:
+            return np.broadcast_to(self.records > 0, index.shape)
+        return np.asarray(total + size <= self.records)
 
 
 def _bytes(flags: np.ndarray) -> bool:
     """Whether every wave's resource has its range in bytes by RDNA's OOB_SELECT."""
-    return bool(((flags >> 28 & 3) == 3).all())
+    return bool(((flags >> 28 & 3) == BY_BYTES).all())

@@ -92,7 +92,7 @@ def swizzled(offset: int, lanes: int) -> np.ndarray:
         turned = (low - turn if offset >> 10 & 1 else low + turn) & 31
         source = (low & mask) | (turned & ~mask)
     elif offset >= 0x8000:
-        source = (low & ~3) | ((offset >> 2 * (low & 3)) & 3)
+        source = (low & ~3) | ((offset >> (2 * (low & 3))) & 3)
     else:
         source = ((low & mask) | (offset >> 5 & 31)) ^ (offset >> 10 & 31)
     return np.asarray(source | (lane & 32))

@@ -61,8 +61,9 @@ def bind(instruction: Instruction, arch: str) -> Run:
 
 
 def offset_of(instruction: Instruction) -> int:
+    """The 16 bits of the one offset, which RDNA has in two fields."""
     fields = instruction.fields
-    return fields.get("offset", fields.get("offset0", 0) | fields.get("offset1", 0) << 8)
+    return fields.get("offset", fields.get("offset0", 0) | (fields.get("offset1", 0) << 8))
 
 
 def _single(instruction: Instruction, size: int) -> Pieces:

@@ -114,7 +114,8 @@ def permute_bytes(S0: Array, S1: Array, S2: Array) -> tuple[Array, ...]:
     result: Array | None = None
     for at in (0, 8, 16, 24):
         chosen = (S2 >> np.uint32(at)) & np.uint32(255)
-        byte = (data >> (chosen & np.uint32(7)).astype(np.uint64) * np.uint64(8)).astype(np.uint32) & np.uint32(255)
+        place = (chosen & np.uint32(7)).astype(np.uint64) * np.uint64(8)
+        byte = (data >> place).astype(np.uint32) & np.uint32(255)
         if np.any(chosen > 7):
             place = ((chosen & np.uint32(3)) * np.uint32(16) + np.uint32(15)).astype(np.uint64)
             signs = ((data >> place) & np.uint64(1)).astype(np.uint32) * np.uint32(255)
