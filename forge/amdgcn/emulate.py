@@ -170,5 +170,5 @@ def _address(value: Any, name: str, memory: Memory) -> int:
         return value.data_ptr()
     extent = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
     size, start = value.element_size(), value.storage_offset()
-    octets = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage(), start * size, (extent * size,))
+    octets = torch.empty(0, dtype=torch.uint8).set_(value.untyped_storage(), start * size, (extent * size,), (1,))
     return memory.map(octets.numpy(), name)
