@@ -19,6 +19,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from amdgcn.assembled import LANES, assemble
 from amdgcn.patched import subject
 
 from forge.amdgcn import emulate as emulator
@@ -425,23 +426,24 @@ def test_flipped_bits_end_in_errors_of_ours_or_in_wrong_numbers(arch, kernel, ca
     assert traps > 20
 
 
-BEYOND = {  # (architecture, mnemonic): what each instruction's bits become
-    ("gfx1100", "v_cndmask_b32"): lambda bits: bits & ~(0x1FF << 32) | 223 << 32,  # a source that is nothing
-    ("gfx942", "v_readfirstlane_b32"): lambda bits: bits | 128 << 17,  # into a scalar register of number 128
-    ("gfx1201", "buffer_store_b32"): lambda bits: bits | 0x100 << 41,  # a buffer resource in vector registers
+BEYOND = {  # (architecture, instruction): what its bits become
+    ("gfx1100", "v_fma_f32 v0, v1, v2, v3"): lambda bits: bits & ~(0x1FF << 32) | 223 << 32,  # S0 is nothing
+    ("gfx942", "v_readfirstlane_b32 s0, v0"): lambda bits: bits | 128 << 17,  # into scalar register 128
+    ("gfx1201", "buffer_load_b32 v0, v1, s[0:3], null offen"): lambda bits: bits | 0x100 << 41,  # a resource in v0
+    ("gfx1100", "v_readlane_b32 s0, v1, s2"): lambda bits: bits | 0x100 << 41,  # a lane by a vector register
 }
 
 
-@pytest.mark.parametrize(("arch", "name"), BEYOND)
-def test_operands_that_no_encoding_has_trap(arch, name):
-    patched = Patched(arch, "softmax.softmax_rows", "f32")
-    one = next(i for i in patched.found.values() if i.name == name)
-    text = bytearray(patched.code.text)
-    bits = BEYOND[arch, name](int.from_bytes(text[one.pc : one.next], "little"))
-    text[one.pc : one.next] = bits.to_bytes(one.size, "little")
-    assert decode_one(bytes(text), one.pc, arch, patched.code.wave).name == name
-    with pytest.raises(EmulationError, match=f"{name}: \\w+ cannot be"):
-        patched.run(bytes(text), {one.pc})
+@pytest.mark.parametrize(("arch", "line"), BEYOND)
+def test_operands_that_no_encoding_has_trap(arch, line):
+    text = assemble(arch, line)
+    one = decode_one(text, 0, arch, LANES[arch])
+    step(one, arch, 0)
+    bits = BEYOND[arch, line](int.from_bytes(text[: one.size], "little"))
+    broken = decode_one(bits.to_bytes(one.size, "little"), 0, arch, LANES[arch])
+    assert broken.name == one.name
+    with pytest.raises(EmulationError, match=f"{one.name}: \\w+ cannot be"):
+        step(broken, arch, 0)
 
 
 @pytest.mark.parametrize(("sizes", "what"), [
