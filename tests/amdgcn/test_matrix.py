@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from amdgcn.assembled import assemble_amdgcn
 from amdgcn.matrix_elements import ROUND, WAVES, Places, decode, encode, lay_a, lay_c, read_d, round_to
 
 from forge.amdgcn.matrix import UNSUPPORTED, MatrixOp, execute, matrix_op
@@ -381,8 +382,6 @@ def test_every_matrix_opcode_is_modelled_or_listed() -> None:
 def test_the_assembler_knows_the_name_and_register_counts(
     arch: str, name: str, lanes: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from triton.backends.amd.compiler import assemble_amdgcn
-
     if lanes == 64 and not arch.startswith("gfx9"):
         return  # the assembler's default there is wave32
     op = op_of(arch, name, lanes)
