@@ -70,13 +70,15 @@ class Waves:
         return tuple(b | self.defined for b in self.before or (0,) * self.n)
 
     def lacks(self, needs: int) -> int:
-        """Of the registers `needs`, those that some wave has never written."""
+        """Of the registers `needs`, those that some wave has never written. Of a wave without an active lane vector
+        registers do not count: compilers let it run on through code that others need."""
         missing = needs & ~self.defined
-        if not (missing and self.before):
+        if not missing or (self.all_active and not self.before):
             return missing
+        scalar = missing & ~((1 << SCC) - (1 << VECTOR))
         lacking = 0
-        for had in self.before:
-            lacking |= missing & ~had
+        for had, acts in zip(self.before or (0,) * self.n, self.active.any(1).tolist(), strict=True):
+            lacking |= (missing if acts else scalar) & ~had
         return lacking
 
     def mask(self, index: int) -> np.ndarray:
