@@ -77,8 +77,8 @@ class Waves:
             return missing
         scalar = missing & ~((1 << SCC) - (1 << VECTOR))
         lacking = 0
-        for had, acts in zip(self.before or (0,) * self.n, self.active.any(1).tolist(), strict=True):
-            lacking |= (missing if acts else scalar) & ~had
+        for had, active in zip(self.before or (0,) * self.n, self.active, strict=True):
+            lacking |= (missing if active.any() else scalar) & ~had
         return lacking
 
     def mask(self, index: int) -> np.ndarray:
