@@ -342,9 +342,6 @@ def test_commands_without_tinygrad_say_how_to_install_it(command):
     assert "WRONG" not in done.stdout
 
 
-# Graphs
-
-
 def softmax_graph() -> Graph:
     graph = Graph("softmax")
     x = graph.input("x", tensor("f32", 4, 64))
