@@ -18,7 +18,6 @@ from forge.amdgcn.state.waves import Waves, lane_ids, pack
 
 Execute = Callable[[Waves], Any]
 
-_IMMEDIATES = ("SIMM16", "SIMM32")
 _FIELDS = {"OPSEL": "opsel", "OPSEL_HI": "opsel_hi", "NEG": "neg", "NEG_HI": "neg_hi"}
 TRUTH_TABLE = "TTBL"  # of v_bitop3: spread over the fields of modifiers that it has no other use for
 FLOATS: dict[int, tuple[Any, Any]] = {
@@ -46,8 +45,13 @@ def bind(instruction: Instruction, arch: str) -> Execute | None:
         run, (only,) = compute, write
         return lambda w: only(w, run(w)[0])
 
+    swaps = any(output.name == "D1" and not output.per_lane_bit for output in found.outputs)
+
     def execute(w: Waves) -> None:
-        for put, value in zip(write, compute(w), strict=True):
+        values = compute(w)
+        if swaps:  # each value is a view of the register that the other is written to
+            values = tuple(value.copy() for value in values)
+        for put, value in zip(write, values, strict=True):
             put(w, value)
 
     return execute

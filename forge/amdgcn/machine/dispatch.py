@@ -24,9 +24,8 @@ from forge.amdgcn.trap import OUT_OF_BOUNDS
 from forge.errors import EmulationError, UnsupportedError
 from forge.target import TARGETS
 
-BATCH_LANES = (
-    4096  # lanes that run in lockstep: NumPy's own cost a call is spread over them, the caches still hold them
-)
+# Lanes that run in lockstep: so many that NumPy's own cost a call is small, so few that the caches hold a register.
+BATCH_LANES = 4096
 MAX_THREADS = 1024  # of a workgroup
 MAX_SCRATCH = 8 << 20  # bytes of a wave: COMPUTE_TMPRING_SIZE's field; gfx12's is wider
 

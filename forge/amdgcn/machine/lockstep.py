@@ -23,12 +23,12 @@ from forge.errors import EmulationError
 _NAMES = {
     VCC: "vcc_lo", VCC + 1: "vcc_hi", CDNA_M0: "m0", M0: "m0", EXEC: "exec_lo", EXEC + 1: "exec_hi",
 }  # fmt: skip
-DEFAULT_LIMIT = 20_000_000  # instructions one wave may run
+DEFAULT_LIMIT = 20_000_000  # instructions that a batch of waves may run
 
 
 @dataclass
 class Machine:
-    """Runs waves through `steps`. `limit` bounds the instructions of one wave."""
+    """Runs a batch of waves through `steps`. `limit` bounds its instructions, one for all waves that run it at once."""
 
     steps: Mapping[int, Step]
     limit: int = DEFAULT_LIMIT
@@ -69,7 +69,7 @@ class Machine:
                 step.lanes += int(w.active.sum())
             self._steps_left -= 1
             if self._steps_left < 0:
-                raise self._error(Fault(LIMIT, f"more than {self.limit} instructions in a row of one batch"), step, w)
+                raise self._error(Fault(LIMIT, f"more than {self.limit} instructions in one batch of waves"), step, w)
             try:
                 outcome = step.run(w)
             except Fault as fault:
