@@ -101,8 +101,12 @@ def test_an_interrupt_waits_for_the_step_and_loses_only_its_request() -> None:
             steps.append("went on")
 
     runner.before_run = press
-    with pytest.raises(KeyboardInterrupt):
-        service.complete([([1, 2], GREEDY)])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            service.complete([([1, 2], GREEDY)])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert steps == ["began", "began", "began", "went on"]
     runner.before_run = lambda batch: None
     assert service.complete([([1, 2], GREEDY)])[0].outputs[0].token_ids == expected([1, 2], GREEDY).ids
