@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,12 @@ if os.environ.get("CI"):
 # A test may be skipped for one of these reasons and no other: a missing package, for one, fails the run.
 REASONS = ("needs a GPU", "needs TRITON_INTERPRET=1", "this is the interpreted run")
 _unexpected: list[str] = []
+
+
+def pytest_collection_finish(session):
+    """What thousands of parameters hold lives to the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_logreport(report):
