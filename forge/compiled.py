@@ -144,7 +144,7 @@ class CompiledModel:
         return pages
 
     def _free(self, memory: int | None) -> int:
-        return free_memory(TARGETS["cpu"] if self.emulate else self.target) if memory is None else memory
+        return free_memory(_host(self.target, self.emulate)) if memory is None else memory
 
     @property
     def vocab_size(self) -> int:
@@ -168,7 +168,7 @@ class CompiledModel:
 
     @property
     def device(self) -> torch.device:
-        return device_of(TARGETS["cpu"] if self.emulate else self.target)
+        return device_of(_host(self.target, self.emulate))
 
     def load(self, progress: Progress | None = None) -> Executable:
         """Load weights and allocate memory, once. Raises DeviceError if the target is not the device at hand."""
@@ -275,7 +275,14 @@ class CompiledGraph:
             return Executable(self.plan, placed, device_of(self.target))
         from forge.amdgcn.emulate import prepare
 
-        return Executable(self.plan, placed, device_of(TARGETS["cpu"]), lambda step: prepare(step, self.target))
+        return Executable(
+            self.plan, placed, device_of(_host(self.target, True)), lambda step: prepare(step, self.target)
+        )
+
+
+def _host(target: DeviceTarget, emulate: bool) -> DeviceTarget:
+    """What has the memory: the target, or the CPU that emulates it."""
+    return TARGETS["cpu"] if emulate else target
 
 
 def read_config(gguf: GGUFFile) -> Config:

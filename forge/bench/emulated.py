@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from forge.amdgcn.counters import Counters
 from forge.amdgcn.emulate import Emulation, emulate, require
+from forge.bench.ops import worth_timing
 from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
 from forge.graph.types import tensor
@@ -101,13 +102,7 @@ def cases(op: Op) -> list[Case]:
     """Those of `SIZED` for the op; without any, its costliest small case of each combination of element types."""
     if op.name in SIZED:
         return list(SIZED[op.name])
-    best: dict[tuple[str, ...], tuple[int, Case]] = {}
-    for case in op.cases:
-        cost = op.cost(*case.types, **case.attrs)
-        key = tuple(str(t.dtype) for t in case.types if t is not None)
-        if case.small and (key not in best or cost.bytes + cost.flops > best[key][0]):
-            best[key] = cost.bytes + cost.flops, case
-    return [case for _, case in best.values()]
+    return worth_timing(op, (case for case in op.cases if case.small))
 
 
 def units_of(op: Op, on: Case) -> tuple[str, int]:

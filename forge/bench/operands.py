@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from forge.graph.op import Case, Op
 from forge.graph.types import DTYPES, TensorType
-from forge.kernels import fills, load
 from forge.lower.operands import empty, torch_dtype
 from forge.lower.select import Selection, call_of, select
-from forge.quant import Packed, dense_as, pack, random_blocks
+from forge.quant import Packed, dense_as
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
+from forge.verify.operands import seeded
 
 if TYPE_CHECKING:
     import torch
@@ -26,18 +25,9 @@ def selection_of(op: Op, case: Case, target: DeviceTarget, store: TuningStore) -
 
 def values_of(selection: Selection, case: Case, device: torch.device) -> list[Any]:
     """Seeded operands of a case."""
-    import torch
-
     call = selection.call
     op = call.op
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{op.name} {case.name}".encode()))
-    if case.make is not None:
-        made = list(case.make(generator))
-    else:
-        made = [
-            None if t is None else _fill(generator, t, case.fills.get(n, fills.normal), device)
-            for n, t in zip(op.operands, case.types, strict=True)
-        ]
+    made = seeded(op, case)
     layouts = selection.kernel.layouts(call) if selection.kernel.layouts else {}
     for name, wanted in layouts.items():
         i = op.operands.index(name)
@@ -63,15 +53,6 @@ def _clone(value: Any) -> Any:
     if isinstance(value, Packed):
         return Packed(value.type, {n: p.clone() for n, p in value.planes.items()}, value.layout)
     return value.clone()
-
-
-def _fill(generator: torch.Generator, type: TensorType, fill: fills.Fill, device: torch.device) -> Any:
-    if type.dtype.activation:
-        x = fill(generator, TensorType(type.shape, DTYPES["f32"])).to(device)
-        return load()["quantize_q8"](x, residual=type.dtype.name == "a16")
-    if type.dtype.quantized:
-        return pack(type, random_blocks(type, generator))
-    return fill(generator, type)
 
 
 def _stored(value: Any, layout: str) -> Any:

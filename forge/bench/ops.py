@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +59,10 @@ def measure(ops: Mapping[str, Op], target: DeviceTarget, device: torch.device) -
             yield OpRow(op.name, case.name, types, str(selection), copies, sample, Rate(sample.median, cost, target))
 
 
-def worth_timing(op: Op) -> list[Case]:
-    """The case of the greatest cost for each combination of the operands' element types."""
+def worth_timing(op: Op, cases: Iterable[Case] | None = None) -> list[Case]:
+    """Of `cases`, by default all, that of the greatest cost for each combination of the operands' element types."""
     best: dict[tuple[str, ...], tuple[int, Case]] = {}
-    for case in op.cases:
+    for case in op.cases if cases is None else cases:
         cost = op.cost(*case.types, **case.attrs)
         key = tuple(str(t.dtype) for t in case.types if t is not None)
         size = cost.bytes + cost.flops

@@ -16,18 +16,22 @@ from forge.quant.packed import Packed
 
 
 def operands(op: Op, case: Case, device: str = "cpu") -> list[Any]:
-    """Operands of a case, the same ones each time; block-typed and quantized ones come as Packed planes."""
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{op.name} {case.name}".encode()))
-    if case.make is not None:
-        values = list(case.make(generator))
-    else:
-        values = [
-            None if t is None else _fill(generator, t, case.fills.get(n, fills.normal))
-            for n, t in zip(op.operands, case.types, strict=True)
-        ]
+    """Operands of a case on a device; where the case wants it, rows lie apart, which a copy to a device undoes."""
+    values = seeded(op, case)
     if case.strided:
         values = [apart(v) for v in values]
     return [None if v is None else v.to(device) for v in values]
+
+
+def seeded(op: Op, case: Case) -> list[Any]:
+    """Operands of a case, the same ones each time; block-typed and quantized ones come as Packed planes."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{op.name} {case.name}".encode()))
+    if case.make is not None:
+        return list(case.make(generator))
+    return [
+        None if t is None else _fill(generator, t, case.fills.get(n, fills.normal))
+        for n, t in zip(op.operands, case.types, strict=True)
+    ]
 
 
 def oracle(op: Op, values: Sequence[Any], attrs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:

@@ -7,5 +7,11 @@ from dataclasses import replace
 from forge.kernels import load
 from forge.target import TARGETS
 
+
+def kind_of(kernel, case, call):
+    """What tells the code of a kernel's cases apart: element types and attributes, but no sizes."""
+    return kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items()))
+
+
 OPS = load()
 INTERPRETER = replace(TARGETS["gfx1100"], arch="interpreter", backend="interpreter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from kernels.harness import kind_of
 
 from forge.kernels.launch import Launch
 from forge.language import interpreted
@@ -21,7 +22,7 @@ def parameters():
     for arch in AMD_VERIFIED:
         seen = set()
         for op, case, kernel, call in serving(TARGETS[arch]):
-            key = (kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items())))
+            key = kind_of(kernel, case, call)
             if key not in seen:
                 seen.add(key)
                 name = f"{arch}-{kernel.id}-{case.name}".replace(" ", "_")

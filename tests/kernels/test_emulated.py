@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from kernels.harness import kind_of
 
 from forge.amdgcn.emulate import Emulation, prepare
 from forge.language import interpreted
@@ -23,7 +24,7 @@ def parameters() -> Iterator[pytest.param]:
         for op, case, kernel, call in serving(TARGETS[arch]):
             if not case.small or kernel.name.endswith("_library"):
                 continue
-            kind = (kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items())))
+            kind = kind_of(kernel, case, call)
             if arch in WHOLE or kind not in seen:
                 seen.add(kind)
                 name = f"{arch}-{kernel.id}-{case.name}".replace(" ", "_")

@@ -11,6 +11,7 @@ from amdgcn.instructions import cases, test_alu, test_control_flow, test_matrix_
 from amdgcn.instructions.oracle import LINES
 from amdgcn.instructions.shuffle import CONTROLS
 from amdgcn.instructions.text import Term, read_line
+from kernels.harness import kind_of
 
 from forge.kernels.launch import Launch
 from forge.lower.offline import compile_launch
@@ -81,7 +82,7 @@ def compiled(arch: str) -> tuple[str, ...]:
     found: set[str] = set()
     seen = set()
     for op, case, kernel, call in serving(TARGETS[arch]):
-        key = (kernel.id, tuple(t and t.dtype.name for t in call.types), tuple(sorted(case.attrs.items())))
+        key = kind_of(kernel, case, call)
         if key in seen:
             continue
         seen.add(key)
