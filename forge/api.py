@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, Progress, read_config
+from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, read_config
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
+from forge.lower.weights import Progress
 from forge.runtime.engine import Engine
 from forge.runtime.output import RequestOutput
 from forge.runtime.params import RequestOutputKind, SamplingParams

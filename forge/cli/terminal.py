@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from forge.compiled import Progress
+    from forge.lower.weights import Progress
 
 Cells = Sequence[object]
 

@@ -17,6 +17,8 @@ from forge.lower.operands import empty, torch_dtype
 from forge.lower.select import Selection
 from forge.quant import Packed, formats, pack, to_dense
 
+Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
+
 
 class Source(Protocol):
     """Where weights come from: a GGUF file, or generated ones."""
@@ -88,7 +90,7 @@ def _agree(leaf: Node, wishes: list[tuple[str, ...]]) -> str:
 
 
 def load_weights(
-    storages: Mapping[Node, Storage], source: Source, device: Any, progress: Callable[[int, int], None] | None = None
+    storages: Mapping[Node, Storage], source: Source, device: Any, progress: Progress | None = None
 ) -> dict[Node, Any]:
     """Every weight on `device`; `progress(bytes done, bytes in all)` is called after each."""
     total, done = sum(s.nbytes for s in storages.values()), 0

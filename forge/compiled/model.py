@@ -7,15 +7,14 @@ allocated on the first run, or by `load`.
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from forge.compiled.budget import Budget
 from forge.device import device_of, free_memory
-from forge.errors import FileFormatError, GraphError, MemoryPlanError, UsageError
-from forge.gguf import GGUFFile
+from forge.errors import MemoryPlanError, UsageError
 from forge.graph.ir import Graph
 from forge.graph.passes import Options, optimize
 from forge.kernels import load as load_ops
@@ -34,46 +33,8 @@ if TYPE_CHECKING:
 
     from forge.kernels.launch import Step
     from forge.lower.executable import Executable
-    from forge.lower.weights import Source
+    from forge.lower.weights import Progress, Source
     from forge.runtime.batch import Batch
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What memory a model takes at its limits, in bytes, beside what the device has free."""
-
-    weights: int
-    pages: int
-    arena: int
-    scratch: int
-    free: int
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.pages + self.arena + self.scratch
-
-    def __str__(self) -> str:
-        parts = {"weights": self.weights, "KV pages": self.pages, "activations": self.arena, "scratch": self.scratch}
-        shown = " + ".join(f"{n} {v / 1e6:,.1f} MB" for n, v in parts.items())
-        return f"{shown} = {self.total / 1e6:,.1f} MB of {self.free / 1e6:,.1f} MB free"
-
-
-class GGUFSource:
-    """Weights from a GGUF file's memory map. Implements `forge.lower.weights.Source`."""
-
-    def __init__(self, gguf: GGUFFile) -> None:
-        self._gguf = gguf
-
-    def raw(self, name: str) -> torch.Tensor:
-        import torch
-
-        found = self._gguf.tensors[name]
-        rows = found.type.numel // found.type.concrete()[-1]
-        with warnings.catch_warnings():  # torch warns that the map is read-only; nothing writes to it
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(found.data).view(rows, -1)
 
 
 class CompiledModel:
@@ -144,7 +105,7 @@ class CompiledModel:
         return pages
 
     def _free(self, memory: int | None) -> int:
-        return free_memory(_host(self.target, self.emulate)) if memory is None else memory
+        return free_memory(host_of(self.target, self.emulate)) if memory is None else memory
 
     @property
     def vocab_size(self) -> int:
@@ -168,7 +129,7 @@ class CompiledModel:
 
     @property
     def device(self) -> torch.device:
-        return device_of(_host(self.target, self.emulate))
+        return device_of(host_of(self.target, self.emulate))
 
     def load(self, progress: Progress | None = None) -> Executable:
         """Load weights and allocate memory, once. Raises DeviceError if the target is not the device at hand."""
@@ -248,50 +209,6 @@ class CompiledModel:
                 yield str(node.op and node.op.name), code
 
 
-class CompiledGraph:
-    """A graph compiled for a target: plan and kernels to look at, and `run`.
-
-    `weights` maps the names of weight leaves to tensors or `Packed` tensors in the layouts that `plan.weights` names.
-    With `emulate` its AMD code is executed on the CPU, where its tensors then are.
-    """
-
-    def __init__(
-        self, graph: Graph, target: DeviceTarget, store: TuningStore | None = None, *, emulate: bool = False
-    ) -> None:
-        self.target, self.emulate = target, emulate
-        self.plan = Plan(optimize(graph, Options(load_ops())), target, store or TuningStore())
-        self.graph = self.plan.graph
-
-    def load(self, weights: Mapping[str, Any] | None = None) -> Executable:
-        """An executable with memory of its own. Raises GraphError for a weight that is not given."""
-        from forge.lower.executable import Executable
-
-        given = weights or {}
-        missing = ["+".join(leaf.names) for leaf in self.plan.weights if "+".join(leaf.names) not in given]
-        if missing:
-            raise GraphError(f"weights are not given: {', '.join(missing)}", where=self.graph.name)
-        placed = {leaf: given["+".join(leaf.names)] for leaf in self.plan.weights}
-        if not self.emulate:
-            return Executable(self.plan, placed, device_of(self.target))
-        from forge.amdgcn.emulate import prepare
-
-        return Executable(
-            self.plan, placed, device_of(_host(self.target, True)), lambda step: prepare(step, self.target)
-        )
-
-
-def _host(target: DeviceTarget, emulate: bool) -> DeviceTarget:
+def host_of(target: DeviceTarget, emulate: bool) -> DeviceTarget:
     """What has the memory: the target, or the CPU that emulates it."""
     return TARGETS["cpu"] if emulate else target
-
-
-def read_config(gguf: GGUFFile) -> Config:
-    """The hyperparameters of a GGUF file."""
-    tensors: Mapping[str, Any] = {name: t.type for name, t in gguf.tensors.items()}
-    config = architecture(gguf.architecture).config(gguf.metadata, tensors)
-    tokens = len(gguf.get("tokenizer.ggml.tokens", list, []))
-    if tokens > config.vocab:
-        raise FileFormatError(
-            f"the tokenizer has {tokens} tokens, and token_embd.weight rows for {config.vocab}", where=str(gguf.path)
-        )
-    return config
