@@ -21,7 +21,7 @@ from forge.graph.types import tensor
 from forge.kernels import fills
 from forge.kernels.dequantize import BLOCK_TYPES
 from forge.kernels.launch import Launch, Step
-from forge.kernels.paged_cases import batch
+from forge.kernels.paged_attention.cases import batch
 from forge.lower.select import call_of, select
 from forge.target import DeviceTarget
 from forge.verify import check

@@ -17,7 +17,7 @@ from forge.graph.op import Op
 def load() -> Mapping[str, Op]:
     """Every op by name. A file that does not import is reported as itself, not as a missing op."""
     found: dict[str, Op] = {}
-    for module in pkgutil.iter_modules(__path__):
+    for module in pkgutil.iter_modules(__path__):  # a file or a folder an op
         contents = vars(importlib.import_module(f"{__name__}.{module.name}"))
         found |= {v.name: v for v in contents.values() if isinstance(v, Op)}
     return dict(sorted(found.items()))

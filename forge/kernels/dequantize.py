@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
-from forge.kernels.block_tile import constants, form_of, has_residual, load_tile
+from forge.kernels.device.block_tile import constants, form_of, has_residual, load_tile
 from forge.language import cdiv, jit, tl
 from forge.quant import dense
 

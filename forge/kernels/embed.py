@@ -5,8 +5,8 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
-from forge.kernels.block_tile import constants, form_of, load_tile, pointers, row_stride
 from forge.kernels.dequantize import BLOCK_TYPES
+from forge.kernels.device.block_tile import constants, form_of, load_tile, pointers, row_stride
 from forge.language import cdiv, jit, tl
 from forge.quant import dense
 from forge.quant.packed import Packed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.kernels.online_softmax import accumulate, normalized, scores
+from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 

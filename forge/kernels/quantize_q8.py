@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import DTYPES, TensorType, tensor
 from forge.kernels import fills
-from forge.kernels.block_tile import has_residual
+from forge.kernels.device.block_tile import has_residual
 from forge.language import cdiv, jit, tl
 
 

@@ -10,7 +10,7 @@ from forge.errors import ShapeError
 from forge.graph.op import Case
 from forge.graph.types import tensor
 from forge.kernels import linear as module
-from forge.kernels import linear_cpu
+from forge.kernels.linear import cpu as linear_cpu
 from forge.kernels.linear import linear
 from forge.language import interpreted
 from forge.lower.operands import empty

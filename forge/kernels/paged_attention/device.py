@@ -7,7 +7,7 @@ from the lengths, so that a launch depends on shapes alone and can be captured.
 
 from __future__ import annotations
 
-from forge.kernels.online_softmax import accumulate, normalized, scores
+from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import jit, tl
 
 

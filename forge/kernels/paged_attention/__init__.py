@@ -1,15 +1,15 @@
 """Attention of new tokens over keys and values kept in pages, for any mix of prefill and decode.
 
-The bodies of the kernels are in `paged_device.py` (GPU) and `paged_cpu.py`; the cases in `paged_cases.py`.
+The bodies of the kernels are in `device.py` (GPU) and `cpu.py`; the cases in `cases.py`.
 """
 
 from __future__ import annotations
 
 from forge.graph.op import Cost, Space, expect, op
 from forge.graph.types import tensor
-from forge.kernels import paged_cases
-from forge.kernels.paged_cpu import paged_torch
-from forge.kernels.paged_device import _combine, _paged
+from forge.kernels.paged_attention.cases import cases
+from forge.kernels.paged_attention.cpu import paged_torch
+from forge.kernels.paged_attention.device import _combine, _paged
 from forge.language import cdiv, next_power_of_2
 
 
@@ -54,7 +54,7 @@ def _cost(q, kv, page_table, query_start, query_len, context_len, *, scale, wind
     return Cost(bytes=2 * q.nbytes + read, flops=4 * q.numel * m * block)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(paged_cases.cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(cases()))
 def paged_attention(q, kv, page_table, query_start, query_len, context_len, *, scale, window=0, softcap=0.0):
     """y[T,H,E] = softmax(cap(scale * q k^T)) v over the pages of each row's sequence, causal; fp32 softmax.
 

@@ -16,7 +16,7 @@ an exact int32: at most 2^28 in a run of 32, as no factor is beyond 128.
 
 from __future__ import annotations
 
-from forge.kernels.block_tile import load_tile
+from forge.kernels.device.block_tile import load_tile
 from forge.language import jit, tl
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forge.kernels.block_tile import load_tile
+from forge.kernels.device.block_tile import load_tile
 from forge.language import jit, tl
 
 

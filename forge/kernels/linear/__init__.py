@@ -5,11 +5,11 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
-from forge.kernels.block_tile import ACTIVATION, constants, form_of, has_residual, pointers, row_stride
 from forge.kernels.dequantize import BLOCK_TYPES, dequantize_rows, dequantize_tile
-from forge.kernels.linear_cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
-from forge.kernels.linear_gemv import DOTS, gemv_float, gemv_int
-from forge.kernels.linear_tile import linear_tiled
+from forge.kernels.device.block_tile import ACTIVATION, constants, form_of, has_residual, pointers, row_stride
+from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
+from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
+from forge.kernels.linear.tile import linear_tiled
 from forge.language import cdiv, interpreted, next_power_of_2, tl
 from forge.quant import format_of
 from forge.quant.packed import Packed

@@ -1,0 +1,1 @@
+"""Triton functions that the bodies of several ops share: tiles of weights, the online softmax."""
