@@ -152,7 +152,7 @@ def _cost(node: Node, sizes: Sizes, used: TensorType) -> Cost:
     def type_of(value: Value | None) -> TensorType | None:
         if value is None:
             return None
-        return used if value.node.names == ("page_table",) else value.type.bind(sizes)
+        return used if (value.node.leaf and value.node.name == "page_table") else value.type.bind(sizes)
 
     assert node.op is not None
     return node.op.cost(*(type_of(v) for v in node.inputs), **node.attrs)

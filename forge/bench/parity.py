@@ -16,6 +16,8 @@ import torch
 from forge.compiled import CompiledModel
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Node
+from forge.lower.operands import constant_tensor
+from forge.lower.weights import raw_of
 from forge.quant import to_dense
 
 
@@ -97,12 +99,14 @@ def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
     """Logits of the graph as built, before any pass, evaluated in f32 by the ops' references."""
     inputs = step_inputs(model, [Chunk(0, 0, ids.astype(np.int32))], scattered_pages(model, 1))
     graph = model.built()
-    states = {n.names[0]: torch.zeros(n.types[0].concrete()) for n in graph.leaves("state")}
+    states = {n.name: torch.zeros(n.types[0].concrete()) for n in graph.leaves("state")}
 
-    def weights(leaf: Node) -> torch.Tensor:
-        return to_dense(leaf.types[0], model.source.raw(leaf.names[0]), torch.float32)
+    def fixed(leaf: Node) -> torch.Tensor:
+        if leaf.kind == "constant":
+            return constant_tensor(leaf, "cpu")
+        return to_dense(leaf.types[0], raw_of(leaf, model.source), torch.float32)
 
-    outputs, _ = evaluate(graph, {k: torch.from_numpy(v) for k, v in inputs.items()}, weights, states)
+    outputs, _ = evaluate(graph, {k: torch.from_numpy(v) for k, v in inputs.items()}, fixed, states)
     logits: torch.Tensor = outputs["logits"]
     return logits
 

@@ -38,10 +38,10 @@ class CompiledGraph:
         from forge.lower.executable import Executable
 
         given = weights or {}
-        missing = ["+".join(leaf.names) for leaf in self.plan.weights if "+".join(leaf.names) not in given]
+        missing = [leaf.name for leaf in self.plan.weights if leaf.name not in given]
         if missing:
             raise GraphError(f"weights are not given: {', '.join(missing)}", where=self.graph.name)
-        placed = {leaf: given["+".join(leaf.names)] for leaf in self.plan.weights}
+        placed = {leaf: given[leaf.name] for leaf in self.plan.weights}
         if not self.emulate:
             return Executable(self.plan, placed, device_of(self.target))
         from forge.amdgcn.emulate import prepare

@@ -179,7 +179,7 @@ class CompiledModel:
     @cached_property
     def _first_axes(self) -> dict[str, str]:
         """The symbol of each input's first axis."""
-        return {n.names[0]: str(n.types[0].shape[0]) for n in self.graph.leaves("input")}
+        return {n.name: str(n.types[0].shape[0]) for n in self.graph.leaves("input")}
 
     def argmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Ids i32[R] of the largest logits, -1 for a row with NaN, on the model's device.

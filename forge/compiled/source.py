@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from forge.gguf import GGUFFile
+from forge.graph.types import TensorType
 
 if TYPE_CHECKING:
     import torch
@@ -25,3 +26,6 @@ class GGUFSource:
         with warnings.catch_warnings():  # torch warns that the map is read-only; nothing writes to it
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(found.data).view(rows, -1)
+
+    def type_of(self, name: str) -> TensorType:
+        return self._gguf.tensors[name].type

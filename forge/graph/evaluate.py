@@ -1,7 +1,7 @@
 """Run a graph by its ops' references: the oracle of every pass, plan and kernel.
 
-Weights are given as dense tensors (a quantized weight already dequantized); every result keeps the precision of the
-references (fp32), whatever type the graph gives it.
+`fixed` gives the dense tensor of a weight (a quantized one already dequantized) or of a constant; every result keeps
+the precision of the references (fp32), whatever type the graph gives it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from forge.errors import GraphError
 from forge.graph.ir import Graph, Node, Value
 
-Weights = Callable[[Node], Any]
+Fixed = Callable[[Node], Any]
 
 
 def evaluate(
-    graph: Graph, inputs: Mapping[str, Any], weights: Weights, states: Mapping[str, Any]
+    graph: Graph, inputs: Mapping[str, Any], fixed: Fixed, states: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (outputs by name, updated states by name). Raises GraphError for an input or state not given."""
     results: dict[Value, Any] = {}
@@ -25,7 +25,7 @@ def evaluate(
         left[value.node] += 1
     for node in graph.nodes:
         if node.op is None:
-            results[Value(node)] = _leaf(node, inputs, weights, states)
+            results[Value(node)] = _leaf(node, inputs, fixed, states)
         else:
             out = node.op.reference(*(v and results[v] for v in node.inputs), **node.attrs)
             results.update(zip(node.outputs, out if isinstance(out, tuple) else (out,), strict=True))
@@ -37,10 +37,10 @@ def evaluate(
     return {n: results[v] for n, v in graph.outputs.items()}, {n: results[v] for n, v in graph.updates.items()}
 
 
-def _leaf(node: Node, inputs: Mapping[str, Any], weights: Weights, states: Mapping[str, Any]) -> Any:
-    if node.kind == "weight":
-        return weights(node)
+def _leaf(node: Node, inputs: Mapping[str, Any], fixed: Fixed, states: Mapping[str, Any]) -> Any:
+    if node.kind in ("weight", "constant"):
+        return fixed(node)
     given = inputs if node.kind == "input" else states
-    if node.names[0] not in given:
+    if node.name not in given:
         raise GraphError(f"evaluate: {node.label} : {node.types[0]} is not given", where=node.graph.name)
-    return given[node.names[0]]
+    return given[node.name]

@@ -4,9 +4,10 @@ A `Graph` is a list of `Node`s in an order where each comes after its operands. 
 Calling an op on values appends a node, or returns the node that already stands for the same call: common
 subexpressions cannot exist. Nothing is ever changed or removed; a pass builds a new graph.
 
-Leaves are of three kinds: `input` (fed at each step), `weight` (a GGUF tensor, or several stacked along the first
-axis) and `state` (memory that outlives the step). A state value is used linearly: an op that writes it consumes it
-and returns its next version, and `update` names the version that stands when the step ends.
+Leaves are of four kinds: `input` (fed at each step), `weight` (parts of a model file's tensors, stacked), `constant`
+(a small table of numbers that belongs to the graph) and `state` (memory that outlives the step). A state value is
+used linearly: an op that writes it consumes it and returns its next version, and `update` names the version that
+stands when the step ends.
 
 A graph is built by one thread; once built it may be read by any.
 """
@@ -15,26 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forge.errors import GraphError
+from forge.graph.leaves import Leaf, Part, parts_of, quoted
+from forge.graph.op import Op, Traceable
 from forge.graph.types import StateType, Sym, TensorType
-
-if TYPE_CHECKING:
-    from forge.graph.op import Op
-
-LEAVES = ("input", "weight", "state")
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One call of an op, or a leaf. `number` is its place in the graph; `names` is empty for a call."""
+    """One call of `op`, or a `leaf`; the other is None. `number` is its place in the graph."""
 
     graph: Graph
     number: int
     op: Op | None
-    kind: str
-    names: tuple[str, ...]
+    leaf: Leaf | None
     inputs: tuple[Value | None, ...]
     attrs: Mapping[str, Any]
     types: tuple[TensorType, ...]
@@ -44,13 +41,30 @@ class Node:
         return tuple(Value(self, i) for i in range(len(self.types)))
 
     @property
+    def kind(self) -> str:
+        """What kind of leaf it is, or "call"."""
+        return self.leaf.kind if self.leaf else "call"
+
+    @property
+    def name(self) -> str:
+        """A leaf's name."""
+        assert self.leaf is not None, f"{self.label} is no leaf"
+        return self.leaf.name
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What a weight is made of."""
+        assert self.leaf is not None and self.leaf.kind == "weight", f"{self.label} is no weight"
+        return self.leaf.parts
+
+    @property
     def label(self) -> str:
         """How messages name this node: `%7 = linear` or `weight blk.0.attn_q.weight`."""
-        return f"%{self.number} = {self.op.name}" if self.op else f"{self.kind} {'+'.join(self.names)}"
+        return f"%{self.number} = {self.op.name}" if self.op else f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(Traceable):
     """Output `index` of `node`."""
 
     node: Node
@@ -67,6 +81,11 @@ class Value:
     def trace(self, op: Op, operands: tuple[Value | None, ...], attrs: Mapping[str, Any]) -> Value | tuple[Value, ...]:
         made: Value | tuple[Value, ...] = self.node.graph.call(op, *operands, **attrs)
         return made
+
+    @property
+    def reference(self) -> str:
+        """How the graph's text names this value: `%7`, or `%7.1` where the node has several."""
+        return f"%{self.node.number}" + (f".{self.index}" if len(self.node.types) > 1 else "")
 
     def __repr__(self) -> str:
         suffix = f".{self.index}" if len(self.node.types) > 1 else ""
@@ -86,33 +105,59 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     outputs: dict[str, Value] = field(default_factory=dict)
     updates: dict[str, Value] = field(default_factory=dict)
-    _known: dict[tuple[Any, ...], Node] = field(default_factory=dict, repr=False)
-    _leaves: dict[tuple[str, tuple[str, ...]], Node] = field(default_factory=dict, repr=False)
+    _calls: dict[tuple[Any, ...], Node] = field(default_factory=dict, repr=False)
+    _leaves: dict[tuple[Any, ...], Node] = field(default_factory=dict, repr=False)
 
     def input(self, name: str, type: TensorType) -> Value:
         """A tensor fed at each step."""
-        return self._leaf("input", (name,), type)
+        return self.leaf(Leaf("input", name), type)
 
-    def weight(self, name: str | tuple[str, ...], type: TensorType) -> Value:
-        """A tensor of the model file; several names are stacked along the first axis."""
-        return self._leaf("weight", (name,) if isinstance(name, str) else name, type)
+    def weight(self, parts: str | Part | Sequence[str | Part], type: TensorType, *, axis: int = 0) -> Value:
+        """A tensor of the model file by name, or parts of several, stacked along `axis`; `type` is the whole's."""
+        found = parts_of(parts)
+        return self.leaf(Leaf("weight", "+".join(map(str, found)), parts=found, axis=axis), type)
+
+    def constant(self, name: str, type: TensorType, values: Sequence[int | float]) -> Value:
+        """A small table: the numbers of a tensor of `type`, row after row.
+
+        Raises GraphError if there are more or fewer numbers than elements.
+        """
+        if type.dtype.quantized or type.numel != len(values):
+            raise GraphError(f"constant {name} of {type} cannot hold {len(values)} numbers")
+        number = float if type.dtype.floating else int
+        return self.leaf(Leaf("constant", name, values=tuple(number(v) for v in values)), type)
 
     def state(self, name: str, type: StateType) -> Value:
         """Memory that outlives the step, in the version that stands when the step begins."""
-        return self._leaf("state", (name,), type)
+        return self.leaf(Leaf("state", name), type)
+
+    def leaf(self, leaf: Leaf, type: TensorType) -> Value:
+        """The node of a leaf, made on first use. Raises GraphError if it stands here with another type or content."""
+        if isinstance(type, StateType) != (leaf.kind == "state"):
+            raise GraphError(f"{leaf.kind} {leaf.name} cannot have the type {type}")
+        key = (leaf.kind, leaf.name, leaf.axis)
+        node = self._leaves.get(key)
+        if node is None:
+            node = self._leaves[key] = self._append(None, leaf, (), {}, (type,))
+        elif node.types != (type,):
+            raise GraphError(f"{node.label} is declared twice, as {node.types[0]} and as {type}")
+        elif repr(node.leaf) != repr(leaf):  # by repr, as a NaN is not equal to itself
+            raise GraphError(f"{node.label} is declared twice, with different contents")
+        return node.outputs[0]
 
     def call(self, op: Op, *operands: Value | None, **attrs: Any) -> Any:
         """Append `op(*operands, **attrs)`: its type rule runs here. Returns a value, or a tuple of them."""
         operands, attrs = op.bind(operands, attrs)
         for value in operands:
+            if value is not None and not isinstance(value, Value):
+                raise GraphError(f"{op.name}: an operand is {value!r:.80}, no value of a graph")
             if value is not None and value.node.graph is not self:
                 raise GraphError(f"{op.name}: operand {value!r} belongs to another graph, '{value.node.graph.name}'")
         key = (op.name, tuple(v and (v.node.number, v.index) for v in operands), tuple(sorted(attrs.items())))
-        node = self._known.get(key)
+        node = self._calls.get(key)
         if node is None:
             types = op.infer(types_of(operands), attrs)
-            node = self._append(op, "call", (), operands, attrs, types)
-            self._known[key] = node
+            node = self._calls[key] = self._append(op, None, operands, attrs, types)
         return node.outputs[0] if len(node.types) == 1 else node.outputs
 
     def output(self, name: str, value: Value) -> None:
@@ -152,23 +197,26 @@ class Graph:
                 out[source].append(node)
         return out
 
-    def _leaf(self, kind: str, names: tuple[str, ...], type: TensorType) -> Value:
-        if isinstance(type, StateType) != (kind == "state"):
-            raise GraphError(f"{kind} {'+'.join(names)} cannot have the type {type}")
-        node = self._leaves.get((kind, names))
-        if node is None:
-            node = self._append(None, kind, names, (), {}, (type,))
-            self._leaves[kind, names] = node
-        elif node.types != (type,):
-            raise GraphError(f"{node.label} is declared twice, as {node.types[0]} and as {type}")
-        return node.outputs[0]
-
-    def _append(self, op: Op | None, kind: str, names: Any, inputs: Any, attrs: Any, types: Any) -> Node:
-        node = Node(self, len(self.nodes), op, kind, names, inputs, attrs, types)
+    def _append(self, op: Op | None, leaf: Leaf | None, inputs: Any, attrs: Any, types: Any) -> Node:
+        node = Node(self, len(self.nodes), op, leaf, inputs, attrs, types)
         self.nodes.append(node)
         return node
 
     def __str__(self) -> str:
-        from forge.graph.text import print_graph
+        """The graph's text, one node a line; `forge.graph.text` reads it."""
+        bounds = ", ".join(f"{s.name}<={s.max}" for s in self.symbols.values())
+        lines = [f"graph {self.name} ({bounds})"]
+        for node in self.nodes:
+            lines.append(f"%{node.number} = {_text_of(node)} : {', '.join(map(str, node.types))}")
+        lines += [f"output {quoted(n)} = {v.reference}" for n, v in self.outputs.items()]
+        lines += [f"update {quoted(n)} = {v.reference}" for n, v in self.updates.items()]
+        return "\n".join(lines) + "\n"
 
-        return print_graph(self)
+
+def _text_of(node: Node) -> str:
+    if node.leaf is not None:
+        return str(node.leaf)
+    assert node.op is not None
+    arguments = ["_" if v is None else v.reference for v in node.inputs]
+    arguments += [f"{k}={quoted(v) if isinstance(v, str) else repr(v)}" for k, v in node.attrs.items()]
+    return f"{node.op.name}({', '.join(arguments)})"

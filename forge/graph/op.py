@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import GraphError, ShapeError
-from forge.graph.ir import Value
 from forge.graph.types import TensorType
 
 Types = tuple[TensorType | None, ...]
@@ -120,6 +119,13 @@ class Kernel:
         return f"{self.op.name}.{self.name}"
 
 
+class Traceable:
+    """An operand that stands for a value which is not there yet: an op called on one asks it what the result is."""
+
+    def trace(self, op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
+        raise NotImplementedError
+
+
 class Op:
     """The contract of an op. Immutable but for `kernels`, which grows while the op's own file is imported."""
 
@@ -160,7 +166,7 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On graph values: append a node. On tensors: run now, on the device they are on."""
         operands, attrs = self.bind(args, kwargs)
-        traced = next((a for a in operands if isinstance(a, (Value, Traced))), None)
+        traced = next((a for a in operands if isinstance(a, Traceable)), None)
         if traced is not None:
             return traced.trace(self, operands, attrs)
         module, function = self.executor.split(":")
@@ -211,7 +217,7 @@ class Op:
 
 
 @dataclass(frozen=True)
-class Traced:
+class Traced(Traceable):
     """A stand-in operand: ops called on it hand `(op, payloads, attrs)` to `interpret` instead of running."""
 
     payload: Any

@@ -67,7 +67,8 @@ def _copy(node: Node) -> Callable[[Graph, tuple[Value | None, ...]], tuple[Value
 
     def build(new: Graph, operands: tuple[Value | None, ...]) -> tuple[Value, ...]:
         if node.op is None:
-            return (new._leaf(node.kind, node.names, node.types[0]),)
+            assert node.leaf is not None
+            return (new.leaf(node.leaf, node.types[0]),)
         return as_tuple(new.call(node.op, *operands, **node.attrs))
 
     return build

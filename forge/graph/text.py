@@ -1,13 +1,14 @@
-"""A graph as text, and back. `parse_graph(print_graph(g))` prints the same: goldens and bug reports use this form.
+"""Reading the text of a graph, as `str(graph)` writes it: the form of goldens and of bug reports.
 
-graph tiny (T<=512, S<=8)
-%0 = input "tokens" : i32[T]
-%1 = weight "token_embd.weight" : q6_K[8192,512]
-%2 = state "kv.0" : state f16[2,64,4,16,64]
-%3 = embed(%0, %1, out="f32") : f32[T,512]
-%4 = add_rms_norm(%3, %9, %10, eps=1e-05, out="f16") : f32[T,512], f16[T,512]
-output "logits" = %4.1
-update "kv.0" = %5
+    graph example (T<=64)
+    %0 = input "x" : f32[T,512]
+    %1 = weight "blk.0.attn_qkv.weight"[0:512] : q4_K[512,512]
+    %2 = constant "scales" (0.5, 2.0) : f32[2]
+    %3 = state "kv.0" : state f16[2,64,4,16,64]
+    %4 = linear(%0, %1, _, out="f16") : f16[T,512]
+    output "y" = %4
+
+`_` is an operand that is absent, and `%7.1` the second result of a call that has several.
 """
 
 from __future__ import annotations
@@ -18,41 +19,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from forge.errors import FileFormatError, GraphError
-from forge.graph.ir import LEAVES, Graph, Value
+from forge.graph.ir import Graph, Value
+from forge.graph.leaves import KINDS, Leaf, Part, parts_of
 from forge.graph.op import Op
 from forge.graph.types import StateType, Sym, TensorType, dtype
 
-
-def print_graph(graph: Graph) -> str:
-    """The graph's text, one node a line."""
-    bounds = ", ".join(f"{s.name}<={s.max}" for s in graph.symbols.values())
-    lines = [f"graph {graph.name} ({bounds})"]
-    for node in graph.nodes:
-        types = ", ".join(map(str, node.types))
-        if node.op is None:
-            what = f"{node.kind} " + " ".join(_quote(n) for n in node.names)
-        else:
-            parts = ["_" if v is None else _reference(v) for v in node.inputs]
-            parts += [f"{k}={_attr(v)}" for k, v in node.attrs.items()]
-            what = f"{node.op.name}({', '.join(parts)})"
-        lines.append(f"%{node.number} = {what} : {types}")
-    lines += [f"output {_quote(n)} = {_reference(v)}" for n, v in graph.outputs.items()]
-    lines += [f"update {_quote(n)} = {_reference(v)}" for n, v in graph.updates.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _reference(value: Value) -> str:
-    return f"%{value.node.number}" + (f".{value.index}" if len(value.node.types) > 1 else "")
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _attr(value: Any) -> str:
-    return _quote(value) if isinstance(value, str) else repr(value)
-
-
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_PART = re.compile(rf"({_STRING})(?:\[((?:\:, )*)(\d+):(\d*)\])?")
 _NODE = re.compile(r"%(\d+) = (.+) : ([^:]+)$")
 _ROOT = re.compile(r'(output|update) "((?:[^"\\]|\\.)*)" = (%\S+)$')
 _TYPE = re.compile(r"(state )?(\w+)\[([^\]]*)\]")
@@ -94,7 +67,7 @@ class _Parser:
             raise ValueError("neither a node nor an output")
         types = tuple(self.type(m) for m in _TYPE.finditer(node[3]))
         kind = node[2].split(" ", 1)[0]
-        made = self.leaf(kind, node[2], types[0]) if kind in LEAVES else self.call(node[2])
+        made = self.leaf(kind, node[2], types[0]) if kind in KINDS else self.call(node[2])
         results = made if isinstance(made, tuple) else (made,)
         if tuple(v.type for v in results) != types:
             raise ValueError(f"the op gives {', '.join(str(v.type) for v in results)}")
@@ -106,10 +79,19 @@ class _Parser:
         return (StateType if match[1] else TensorType)(shape, dtype(match[2]))
 
     def leaf(self, kind: str, text: str, type: TensorType) -> Value:
-        names = ast.literal_eval("(" + ", ".join(re.findall(r'"(?:[^"\\]|\\.)*"', text)) + ",)")
+        first = re.match(rf"{kind} ({_STRING})", text)
+        if first is None:
+            raise ValueError(f"{kind} needs a name between quotes")
+        name = ast.literal_eval(first[1])
         if kind == "weight":
-            return self.graph.weight(names, type)
-        return self.graph.input(names[0], type) if kind == "input" else self.graph.state(names[0], type)  # type: ignore[arg-type]
+            parts = parts_of([_part(m) for m in _PART.finditer(text)])
+            axis = re.search(r" axis=(\d+)$", text)
+            return self.graph.weight(parts, type, axis=int(axis[1]) if axis else 0)
+        if kind == "constant":
+            inside = text[first.end() :].strip().removeprefix("(").removesuffix(")")
+            number = float if type.dtype.floating else int
+            return self.graph.constant(name, type, [number(v) for v in inside.split(",") if v.strip()])
+        return self.graph.leaf(Leaf(kind, name), type)
 
     def call(self, text: str) -> Any:
         name, arguments = text[:-1].split("(", 1)
@@ -120,6 +102,11 @@ class _Parser:
         operands = [None if _name(a) == "_" else self.values[_operand(_name(a))] for a in tree.args]
         attrs = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
         return self.graph.call(self.ops[name], *operands, **attrs)
+
+
+def _part(match: re.Match[str]) -> Part:
+    name, axes, start, stop = match.groups()
+    return Part(ast.literal_eval(name), len(axes or "") // 3, int(start or 0), int(stop) if stop else None)
 
 
 def _name(node: ast.expr) -> str:

@@ -71,7 +71,7 @@ def _check_state(graph: Graph) -> None:
 
 
 def _check_updates(graph: Graph, last: set[tuple[Node, int]], written: dict[tuple[Node, int], Node]) -> None:
-    states = {n.names[0]: n for n in graph.leaves("state")}
+    states = {n.name: n for n in graph.leaves("state")}
     for name, value in graph.updates.items():
         if name not in states or states[name].types[0] != value.type:
             raise GraphError(f"update of {name} by {value!r}, which is no version of that state", where=graph.name)

@@ -22,7 +22,7 @@ from forge.kernels.fills import TORCH
 from forge.kernels.launch import Launch, Step
 from forge.language import interpreted
 from forge.lower.memory import align, stored_bytes, workspace_offsets
-from forge.lower.operands import activation_planes, torch_dtype
+from forge.lower.operands import activation_planes, constant_tensor, torch_dtype
 from forge.lower.plan import Plan, Sizes
 from forge.quant.packed import Packed
 
@@ -57,8 +57,9 @@ class Executable:
         self._prepare_step = prepare or prepare_launch
         self._arena = self._allocate(plan.arena.nbytes, "activations")
         self._scratch = self._allocate(plan.scratch, "scratch")
-        self.states = {n.names[0]: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
-        self._inputs = {n.names[0]: n for n in plan.graph.leaves("input")}
+        self.states = {n.name: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
+        self._constants = {n: constant_tensor(n, device) for n in plan.graph.leaves("constant")}
+        self._inputs = {n.name: n for n in plan.graph.leaves("input")}
         most = sum(align(n.types[0].upper().nbytes) for n in self._inputs.values())
         self._host = torch.zeros(most, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._host_numpy = self._host.numpy()
@@ -113,7 +114,7 @@ class Executable:
         return sizes
 
     def _prepare(self, sizes: Sizes) -> Binding:
-        values: dict[Value, Any] = {Value(leaf): w for leaf, w in self.weights.items()}
+        values: dict[Value, Any] = {Value(leaf): t for leaf, t in (*self.weights.items(), *self._constants.items())}
         staging, length = {}, 0
         for name, leaf in self._inputs.items():
             type = leaf.types[0].bind(sizes)
@@ -121,7 +122,7 @@ class Executable:
             values[Value(leaf)] = _carve(self._staged, length, type)
             length += -(-type.nbytes // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
         for leaf in self.plan.graph.leaves("state"):
-            values[Value(leaf)] = self.states[leaf.names[0]]
+            values[Value(leaf)] = self.states[leaf.name]
         chosen = dict(self.plan.selections(sizes))
         steps: list[tuple[Node, Callable[[], Any]]] = []
         for node in self.plan.graph.calls():

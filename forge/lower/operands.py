@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import UnsupportedError
+from forge.graph.ir import Node
 from forge.graph.types import DTYPES, TensorType
 from forge.kernels.fills import TORCH
 from forge.quant.packed import Packed
@@ -45,6 +46,15 @@ def activation_planes(type: TensorType) -> dict[str, TensorType]:
     *rows, width = type.concrete()
     words, groups = TensorType((*rows, width // 4), DTYPES["i32"]), TensorType((*rows, width // 32), DTYPES["f32"])
     return {"q": words} | ({"h": words} if type.dtype.name == "a16" else {}) | {"d": groups, "s": groups}
+
+
+def constant_tensor(leaf: Node, device: Any) -> torch.Tensor:
+    """The numbers of a constant, on a device."""
+    import torch
+
+    assert leaf.leaf is not None and leaf.kind == "constant"
+    type = leaf.types[0]
+    return torch.tensor(leaf.leaf.values, dtype=torch_dtype(type)).view(type.concrete()).to(device)
 
 
 def empty(type: TensorType, device: Any) -> Any:

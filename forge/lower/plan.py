@@ -74,7 +74,9 @@ class Plan:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(s.nbytes for s in self.weights.values())
+        """Of weights, and of the graph's constants."""
+        constants = sum(n.types[0].nbytes for n in self.graph.leaves("constant"))
+        return constants + sum(s.nbytes for s in self.weights.values())
 
     @property
     def state_bytes(self) -> int:

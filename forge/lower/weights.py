@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from forge.errors import UnsupportedError
+from forge.errors import GraphError, UnsupportedError
 from forge.graph.ir import Graph, Node
+from forge.graph.leaves import Part
 from forge.graph.types import DTYPES, TensorType
 from forge.lower.operands import empty, torch_dtype
 from forge.lower.select import Selection
@@ -26,14 +27,56 @@ class Source(Protocol):
     def raw(self, name: str) -> Any:
         """The tensor's bytes as torch uint8 [rows, bytes a row], on the CPU; a vector is one row."""
 
+    def type_of(self, name: str) -> TensorType:
+        """The tensor's type. Asked only of tensors of which a weight takes a part."""
+
+
+def raw_of(leaf: Node, source: Source) -> Any:
+    """The bytes uint8 [rows, bytes a row] of a weight leaf: its parts cut out of their tensors, and stacked.
+
+    Raises GraphError for a part that is not within its tensor, or that cuts through a block.
+    """
+    import torch
+
+    whole, axis = leaf.types[0], leaf.leaf.axis if leaf.leaf else 0
+    cut = [_cut(part, source) for part in leaf.parts]
+    if len(cut) == 1:
+        return cut[0]
+    if whole.rank == 1 or axis == whole.rank - 1:
+        return torch.cat(cut, dim=1)  # rows become longer
+    if axis == 0:
+        return torch.cat(cut, dim=0)
+    shapes = [part.shape_in(source.type_of(part.name).concrete()) for part in leaf.parts]
+    stacks = [raw.view(*shape[:-1], -1) for raw, shape in zip(cut, shapes, strict=True)]
+    return torch.cat(stacks, dim=axis).flatten(0, -2)
+
+
+def _cut(part: Part, source: Source) -> Any:
+    """The bytes [rows, bytes a row] of a part."""
+    raw = source.raw(part.name)
+    if part.whole:
+        return raw
+    type = source.type_of(part.name)
+    shape = type.concrete()
+    length = part.shape_in(shape)[part.axis]
+    if part.axis == type.rank - 1:
+        if part.start % type.dtype.block or length % type.dtype.block:
+            raise GraphError(f"the part {part} cuts through blocks of {type.dtype.block} {type.dtype}")
+        start, stop = (type.dtype.size(n) for n in (part.start, part.start + length))
+        return raw[:, start:stop]
+    return raw.view(*shape[:-1], -1).narrow(part.axis, part.start, length).flatten(0, -2)
+
 
 @dataclass(frozen=True)
 class Storage:
     """How one weight leaf is kept."""
 
-    names: tuple[str, ...]
-    type: TensorType
+    leaf: Node
     layout: str
+
+    @property
+    def type(self) -> TensorType:
+        return self.leaf.types[0]
 
     @property
     def nbytes(self) -> int:
@@ -51,10 +94,7 @@ class Storage:
 
     def load(self, source: Source, device: Any) -> Any:
         """The weight on `device`, as a tensor or `Packed`."""
-        import torch
-
-        parts = [source.raw(name) for name in self.names]
-        raw = parts[0] if len(parts) == 1 else torch.cat(parts, dim=0 if self.type.rank > 1 else 1)
+        raw = raw_of(self.leaf, source)
         if self.layout == "planes":
             return pack(self.type, raw.to(device))
         stored = TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")])
@@ -73,7 +113,7 @@ def plan_weights(graph: Graph, selections: Mapping[Node, Iterable[Selection]]) -
             for name, value in zip(selection.call.op.operands, node.inputs, strict=True):
                 if value is not None and value.node.kind == "weight":
                     wishes.setdefault(value.node, []).append(layouts.get(name, (natural(value.type),)))
-    return {leaf: Storage(leaf.names, leaf.types[0], _agree(leaf, wishes[leaf])) for leaf in wishes}
+    return {leaf: Storage(leaf, _agree(leaf, wishes[leaf])) for leaf in wishes}
 
 
 def natural(type: TensorType) -> str:

@@ -9,7 +9,9 @@ from graph.toy import KV, OPS, F, append, maybe, plus, plus_scale, recall, scale
 from forge.errors import GraphError, ShapeError
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Graph
-from forge.graph.types import DTYPES, Sym, TensorType, tensor
+from forge.graph.leaves import Part
+from forge.graph.text import parse_graph
+from forge.graph.types import DTYPES, StateType, Sym, TensorType, tensor
 from forge.graph.verify import verify
 
 pytestmark = pytest.mark.null
@@ -108,3 +110,27 @@ def test_symbols_have_one_bound():
     with pytest.raises(GraphError, match="two bounds"):
         verify(g)
     assert set(OPS) == {"plus", "scale", "maybe", "append", "recall", "plus_scale"}
+
+
+def test_the_text_of_leaves_reads_back():
+    g = Graph("leaves")
+    g.weight(("a", Part("b", 0, 3, 5), Part('c"d', 1, 0, 32)), tensor("q8_0", 4, 32), axis=1)
+    g.weight(Part("a", 2, 7), tensor("f32", 2, 2, 9))
+    g.constant("table", tensor("f32", 2, 2), (0.5, float("inf"), -1e-9, float("nan")))
+    g.constant("ids", tensor("i32", 3), (1, -2, 3))
+    g.state("kv", StateType((4,), tensor("f16").dtype))
+    text = str(g)
+    assert '"b"[3:5] "c\\"d"[:, 0:32] axis=1' in text and "(0.5, inf, -1e-09, nan)" in text
+    assert str(parse_graph(text, {})) == text
+
+
+def test_a_constant_holds_as_many_numbers_as_elements_and_one_content():
+    g = Graph()
+    table = g.constant("t", tensor("f32", 2), (1, 2))
+    assert g.constant("t", tensor("f32", 2), [1.0, 2.0]) == table
+    with pytest.raises(GraphError, match="different contents"):
+        g.constant("t", tensor("f32", 2), (1, 3))
+    with pytest.raises(GraphError, match="cannot hold 3 numbers"):
+        g.constant("u", tensor("f32", 2), (1, 2, 3))
+    with pytest.raises(GraphError, match="cannot hold"):
+        g.constant("q", tensor("q8_0", 32), [0] * 32)

@@ -19,9 +19,10 @@ OPS = load()
 
 def weights(node: Node) -> torch.Tensor:
     """Rows of its own for each name, which ends in their number; one below the other where a leaf has several."""
+    names = [part.name for part in node.parts]
     width = node.types[0].concrete()[1:]
-    seeds = [torch.Generator().manual_seed(sum(name.encode())) for name in node.names]
-    return torch.cat([torch.randn(int(n[1:]), *width, generator=s) for n, s in zip(node.names, seeds, strict=True)])
+    seeds = [torch.Generator().manual_seed(sum(name.encode())) for name in names]
+    return torch.cat([torch.randn(int(n[1:]), *width, generator=s) for n, s in zip(names, seeds, strict=True)])
 
 
 def linears(*kinds: tuple[int, bool, str]) -> Graph:

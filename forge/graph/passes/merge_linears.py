@@ -54,8 +54,8 @@ def _rows(weight: Value | None) -> int:
 
 def _stack(new: Graph, weights: list[Value | None]) -> Value:
     """One weight leaf with the rows of all."""
-    names = tuple(name for w in weights if w is not None for name in w.node.names)
+    parts = tuple(part for w in weights if w is not None for part in w.node.parts)
     first = weights[0]
     assert first is not None
     rows = sum(_rows(w) for w in weights)
-    return new.weight(names, TensorType((rows, *first.type.shape[1:]), first.type.dtype))
+    return new.weight(parts, TensorType((rows, *first.type.shape[1:]), first.type.dtype))

@@ -1,0 +1,86 @@
+"""Where values come from that no op computes: inputs, weights of the model file, constants, state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forge.errors import GraphError
+
+KINDS = ("input", "weight", "constant", "state")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Places `start` to `stop` along `axis` of the tensor `name` of a model file; by default all of it.
+
+    Rows of a fused tensor, columns that a device of several holds, some of a stack of experts.
+    """
+
+    name: str
+    axis: int = 0
+    start: int = 0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.axis < 0 or self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise GraphError(f"a part of {self.name} is {self.start}:{self.stop} along axis {self.axis}")
+        if self.whole and self.axis:
+            object.__setattr__(self, "axis", 0)  # all of a tensor is one thing, whatever axis it is counted along
+
+    @property
+    def whole(self) -> bool:
+        return self.start == 0 and self.stop is None
+
+    def shape_in(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The part's shape, of a tensor of `shape`. Raises GraphError if it does not lie within."""
+        if self.whole:
+            return tuple(shape)
+        if self.axis >= len(shape) or (self.stop or shape[self.axis]) > shape[self.axis]:
+            raise GraphError(f"the part {self} is not within a tensor of {list(shape)}")
+        length = (self.stop or shape[self.axis]) - self.start
+        if length < 1:
+            raise GraphError(f"the part {self} of a tensor of {list(shape)} is empty")
+        return (*shape[: self.axis], length, *shape[self.axis + 1 :])
+
+    def __str__(self) -> str:
+        if self.whole:
+            return self.name
+        place = f"{self.start}:{'' if self.stop is None else self.stop}"
+        return f"{self.name}[{', '.join([':'] * self.axis + [place])}]"
+
+
+def parts_of(parts: str | Part | Sequence[str | Part]) -> tuple[Part, ...]:
+    """Parts from names and parts, one or several."""
+    several = (parts,) if isinstance(parts, (str, Part)) else tuple(parts)
+    if not several:
+        raise GraphError("a weight is made of at least one part")
+    return tuple(Part(p) if isinstance(p, str) else p for p in several)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf's kind and name; of a weight its parts, stacked along `axis`; of a constant its numbers."""
+
+    kind: str
+    name: str
+    parts: tuple[Part, ...] = ()
+    axis: int = 0
+    values: tuple[int | float, ...] = ()
+
+    def __str__(self) -> str:
+        """As it stands in a graph's text."""
+        if self.kind == "weight":
+            shown = " ".join(_part_text(p) for p in self.parts)
+            return f"weight {shown}" + (f" axis={self.axis}" if self.axis else "")
+        values = f" ({', '.join(map(repr, self.values))})" if self.kind == "constant" else ""
+        return f"{self.kind} {quoted(self.name)}{values}"
+
+
+def _part_text(part: Part) -> str:
+    return quoted(part.name) + str(part).removeprefix(part.name)
+
+
+def quoted(text: str) -> str:
+    """`text` between quotes, as Python reads it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
