@@ -11,31 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from forge.errors import FileFormatError
 from forge.graph.ir import Graph, Value
 from forge.graph.op import Op
 from forge.graph.types import DTYPES, Dim, StateType, Sym, TensorType, tensor
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary embedding: `pairs` "norm" (neighbours) or "neox" (halves), over the first `dims` of a head."""
-
-    pairs: str
-    dims: int
-    base: float
-    scaling: str = "none"
-    factor: float = 1.0
-    original_context: int = 0
-    ext_factor: float = 1.0
-    attn_factor: float = 1.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-
-    def attrs(self) -> dict[str, Any]:
-        return dict(vars(self))
+from forge.models.parts.rotary import Rope
 
 
 @dataclass(frozen=True)
@@ -108,7 +89,8 @@ class _Builder:
         self.pages = StateType(
             (2, limits.num_pages, config.kv_heads, limits.page_size, config.head_width), DTYPES[precision.act]
         )
-        self.factors = self.weight("rope_freqs.weight") if "rope_freqs.weight" in config.tensors else None
+        factors = self.weight("rope_freqs.weight") if "rope_freqs.weight" in config.tensors else None
+        self.rotation = config.rope.rotation(self.positions, factors)
 
     def __getattr__(self, name: str) -> Op:
         return self.ops[name]
@@ -132,8 +114,7 @@ class _Builder:
         v = self.split_heads(self.project(x, prefix + "attn_v", c.qkv_bias), heads=c.kv_heads)
         if c.qk_norm:
             q, k = self.norm(q, prefix + "attn_q_norm.weight"), self.norm(k, prefix + "attn_k_norm.weight")
-        q = self.rope(q, self.positions, self.factors, **c.rope.attrs())
-        k = self.rope(k, self.positions, self.factors, **c.rope.attrs())
+        q, k = (self.rope(x, self.rotation, pairs=c.rope.pairs) for x in (q, k))
         kv = self.kv_append(self.g.state(f"kv.{layer}", self.pages), k, v, self.slots)
         self.g.update(f"kv.{layer}", kv)
         seqs = (self.page_table, self.query_start, self.query_len, self.context_len)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from forge.errors import FileFormatError, UnsupportedError
 from forge.graph.types import TensorType
 from forge.models.architecture import Hyperparameters
-from forge.models.decoder import Config, Rope
+from forge.models.decoder import Config
+from forge.models.parts.rotary import Rope
 
 # Keys of other families which would change what these compute, with the value at which they do nothing.
 NEUTRAL: Mapping[str, tuple[object, str]] = {

@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 
-from forge.errors import ShapeError
+from forge.errors import GraphError, ShapeError
 from forge.graph.types import tensor
 from forge.kernels import load
 from forge.language import interpreted
+from forge.models.parts.rotary import Rope
 
 OPS = load()
-PLAIN = {"dims": 64, "base": 500000.0}
 YARN = {"scaling": "yarn", "factor": 4.0, "original_context": 2048}
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -29,9 +29,16 @@ def close(got, ref, tolerance=2e-6):
     torch.testing.assert_close(got, ref, rtol=0, atol=tolerance * ref.abs().max().item())
 
 
-def rope(x, positions, **attrs):
-    """x[T,H,E] turned by the op, at a list of positions."""
-    return OPS["rope"](x, torch.tensor(positions, dtype=torch.int32), **({"pairs": "norm"} | PLAIN | attrs))
+def rotation(positions, factors=None, **scaling):
+    """The rotations of a list of positions, by the formulas of a model's `Rope`."""
+    by = Rope(**({"pairs": "norm", "dims": 64, "base": 500000.0} | scaling))
+    turns = torch.tensor(by.turns, dtype=torch.float64)
+    return OPS["rotation"](torch.tensor(positions, dtype=torch.int32), turns, factors, magnitude=by.magnitude)
+
+
+def rope(x, positions, *, pairs="norm", **scaling):
+    """x[T,H,E] turned by the ops, at a list of positions."""
+    return OPS["rope"](x, rotation(positions, **scaling), pairs=pairs)
 
 
 @pytest.mark.parametrize("n", [1, 7, 1000, 9001])
@@ -103,8 +110,7 @@ def test_frequency_factors_divide_the_frequency_of_their_pair():
     x = normal(1, 2, 64)
     factors = torch.ones(32)
     factors[3] = 10
-    where = torch.tensor([500], dtype=torch.int32)
-    y = OPS["rope"](x, where, factors, pairs="norm", **PLAIN)
+    y = OPS["rope"](x, rotation([500], factors), pairs="norm")
     close(y[..., 6:8], rope(x, [50])[..., 6:8])
     rest = [i for i in range(64) if i not in (6, 7)]
     close(y[..., rest], rope(x, [500])[..., rest])
@@ -167,13 +173,13 @@ def test_a_step_reads_positions_when_it_runs():
     from forge.target import TARGETS
     from forge.verify import build
 
-    x, op = normal(2, 2, 64), OPS["rope"]
+    x = normal(2, 2, 64)
     for pairs, size in itertools.product(("norm", "neox"), (1, 2)):
-        values, attrs = op.bind((x[:size], torch.zeros(size, dtype=torch.int32)), {"pairs": pairs, **PLAIN})
-        call = call_of(op, tuple(type_of(v) for v in values), attrs, TARGETS["cpu"])
-        (y,), steps, _ = build(op.kernels["rope_torch"], call, list(values), "cpu")
+        values = [x[:size], rotation([0] * size)]
+        call = call_of(OPS["rope"], tuple(type_of(v) for v in values), {"pairs": pairs}, TARGETS["cpu"])
+        (y,), steps, _ = build(OPS["rope"].kernels["rope_torch"], call, values, "cpu")
         for place in (5, 900):
-            values[1].fill_(place)
+            values[1].copy_(rotation([place] * size))
             for step in steps:
                 step()
             assert torch.equal(y, rope(x[:size], [place] * size, pairs=pairs))
@@ -189,9 +195,11 @@ BAD = [
     ("argmax", (tensor("f16", 3, 8),), {}, "f32[R,V]"),
     ("columns", (tensor("f16", 3, 8),), {"start": 4, "stop": 9}, "not within the 8"),
     ("split_heads", (tensor("f16", 3, 8),), {"heads": 3}, "3 heads of one width"),
-    ("rope", (tensor("f16", 3, 2, 8), tensor("i32", 3)), {"pairs": "gptj", "dims": 8, "base": 1e4}, "'gptj'"),
-    ("rope", (tensor("f16", 3, 2, 8), tensor("i32", 3)), {"pairs": "norm", "dims": 10, "base": 1e4}, "dims=10"),
-    ("rope", (tensor("f16", 3, 2, 8), tensor("i64", 3)), {"pairs": "norm", "dims": 8, "base": 1e4}, "i32[T]"),
+    ("rope", (tensor("f16", 3, 2, 8), tensor("f32", 3, 4, 2)), {"pairs": "gptj"}, "'gptj'"),
+    ("rope", (tensor("f16", 3, 2, 8), tensor("f32", 3, 5, 2)), {"pairs": "norm"}, "5 pairs do not fit"),
+    ("rope", (tensor("f16", 3, 2, 8), tensor("f32", 4, 4, 2)), {"pairs": "norm"}, "the T tokens of x"),
+    ("rotation", (tensor("i64", 3), tensor("f64", 4)), {}, "i32[T]"),
+    ("rotation", (tensor("i32", 3), tensor("f64", 4), tensor("f32", 3)), {}, "f32[4]: one a pair"),
 ]
 
 
@@ -202,3 +210,11 @@ def test_wrong_operands_are_named(name, types, attrs, says):
     with pytest.raises(ShapeError) as error:
         op.infer(operands, attrs)
     assert says in error.value.what and name in error.value.what
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"scaling": "ntk"}, {"dims": 7}, {"dims": 0}, {"base": 1.0}, {"factor": 0.0}, {"scaling": "yarn"}]
+)
+def test_a_rope_that_means_nothing_is_refused(wrong):
+    with pytest.raises(GraphError, match=r"RoPE|YaRN"):
+        Rope(**({"pairs": "norm", "dims": 64, "base": 1e4} | wrong))

@@ -1,0 +1,1 @@
+"""What architectures are composed of, one part a file."""
