@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forge.api import LLM as LLM
     from forge.api import compile as compile
+    from forge.api import compile_graph as compile_graph
     from forge.runtime.output import CompletionOutput as CompletionOutput
     from forge.runtime.output import RequestOutput as RequestOutput
     from forge.runtime.params import SamplingParams as SamplingParams
@@ -24,12 +25,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "LLM": "forge.api",
     "compile": "forge.api",
+    "compile_graph": "forge.api",
     "CompletionOutput": "forge.runtime.output",
     "RequestOutput": "forge.runtime.output",
     "SamplingParams": "forge.runtime.params",
     "ForgeError": "forge.errors",
 }
-__all__ = ["LLM", "CompletionOutput", "ForgeError", "RequestOutput", "SamplingParams", "compile"]
+__all__ = ["LLM", "CompletionOutput", "ForgeError", "RequestOutput", "SamplingParams", "compile", "compile_graph"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The Python API: `compile` a model file or a graph, and `LLM` to generate with it.
+"""The Python API: `compile` a model file, `compile_graph` a graph, and `LLM` to generate.
 
 import forge
 llm = forge.LLM("model.gguf")
@@ -8,11 +8,12 @@ for output in llm.generate(["def fib(n):"], forge.SamplingParams(max_tokens=32, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, read_config
+from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, arguments, read_config
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
@@ -22,18 +23,16 @@ from forge.runtime.output import RequestOutput
 from forge.runtime.params import RequestOutputKind, SamplingParams
 from forge.runtime.service import Service
 from forge.target import DeviceTarget
-from forge.target import target as find_target
 from forge.tokenizer import Tokenizer
 
 DEFAULT_MODEL = Path(__file__).parent / "assets" / "tiny-code-Q4_K_M.gguf"
-DEFAULT_CONTEXT = 8192  # tokens, where the model allows more and the caller names none
 
 Prompt = str | Sequence[int]
 Message = Mapping[str, Any]
 
 
 def compile(
-    model: str | Path | GGUFFile | Graph,
+    model: str | os.PathLike[str] | GGUFFile,
     *,
     target: str | DeviceTarget = "auto",
     dtype: str | None = None,
@@ -45,61 +44,60 @@ def compile(
     page_size: int = 16,
     memory: int | None = None,
     emulate: bool = False,
-) -> CompiledModel | CompiledGraph:
-    """Compile a GGUF model, or an op graph, for a target.
+) -> CompiledModel:
+    """Compile a GGUF model for a target. A graph is compiled by `compile_graph`.
 
     target       "auto" (the GPU at hand, else the CPU), "cpu", "gpu", or an arch id such as "gfx1100"
     dtype        what kernels multiply: "f16" on a GPU, "bf16" (the default) or "f32" on a CPU
     activations  before quantized weights on a GPU: "a16" (the default: two int8 codes, products of integers), "a8"
                  (one int8 code: quicker, and as exact as llama.cpp) or "float"
     context      tokens a sequence may reach; by default the model's own, at most 8192
-    max_tokens   tokens a step; max_seqs: sequences a step; max_logits: positions a step whose logits may be asked for
-                 (by default one a sequence)
-    memory       bytes that may be used, of what is free
+    max_tokens   tokens a step, by default 512 on a CPU and 2048 on a GPU; at least max_seqs
+    max_seqs     sequences a step, by default 16 on a CPU and 64 on a GPU, or max_tokens where that is less
+    max_logits   positions a step whose logits may be asked for, by default one a sequence; at most max_tokens
+    page_size    tokens whose keys and values lie in one page
+    memory       bytes that may be used, by default what is free
     emulate      run the code of an AMD target on the CPU, instruction by instruction: to check it, not for speed
 
-    Nothing is loaded until the model first runs. Raises FileFormatError, UnsupportedError, MemoryPlanError.
+    Nothing is loaded until the model first runs. Raises UsageError for an argument that is out of its range,
+    FileFormatError, UnsupportedError, MemoryPlanError.
     """
-    found = find_target(target)
-    if emulate and found.backend != "hip":
-        raise UsageError(f"emulate=True on {found}", remedy="target= an AMD arch id, such as gfx1100")
-    if emulate:
-        from forge.amdgcn.emulate import require
-
-        require(found)
-    if isinstance(model, Graph):
-        return CompiledGraph(model, found, emulate=emulate)
-    gguf = model if isinstance(model, GGUFFile) else GGUFFile.open(model)
+    gguf = arguments.model_of(model)
+    found = arguments.target_of(target, emulate)
+    act, quantize = arguments.dtype_of(dtype, found), arguments.activations_of(activations, found)
+    budget = arguments.memory_of(memory)
     config = read_config(gguf)
-    cpu = found.kind == "cpu"
-    chosen = dtype or ("bf16" if cpu else "f16")
-    if chosen not in (("bf16", "f32") if cpu else ("f16",)):
-        raise UsageError(f"dtype={chosen!r} on {found}", remedy="bf16 or f32" if cpu else "f16")
-    quantize = activations or ("float" if cpu else "a16")
-    if quantize not in (("float",) if cpu else ("float", "a8", "a16")):
-        raise UsageError(f"activations={quantize!r} on {found}", remedy="float" if cpu else "a16, a8 or float")
-    length = min(config.context, DEFAULT_CONTEXT) if context is None else context
-    if not 1 <= length <= config.context:
-        raise UsageError(f"context={length}; the model was made for {config.context} tokens")
-    counts = {"max_tokens": max_tokens, "max_seqs": max_seqs, "max_logits": max_logits, "page_size": page_size}
-    for name, value in counts.items():
-        if value is not None and not 1 <= value <= 1 << 20:
-            raise UsageError(f"{name}={value} is out of range", remedy="a count of at least 1")
-    seqs = max_seqs or (16 if cpu else 64)
+    given = dict(context=context, max_tokens=max_tokens, max_seqs=max_seqs, max_logits=max_logits, page_size=page_size)
+    sizes = arguments.sizes_of(given, config.context, found)
     return CompiledModel(
-        config,
-        GGUFSource(gguf),
-        found,
-        act=chosen,
-        activations=quantize,
-        context=length,
-        max_tokens=max(max_tokens or (512 if cpu else 2048), seqs),
-        max_seqs=seqs,
-        max_logits=max_logits or seqs,
-        page_size=page_size,
-        memory=memory,
-        emulate=emulate,
+        config, GGUFSource(gguf), found, act=act, activations=quantize, memory=budget, emulate=emulate, **vars(sizes)
     )
+
+
+def compile_graph(
+    graph: Graph,
+    *,
+    target: str | DeviceTarget = "auto",
+    weights: Mapping[str, Any] | None = None,
+    activations: str = "float",
+    emulate: bool = False,
+) -> CompiledGraph:
+    """Compile an op graph for a target.
+
+    target       as of `compile`
+    weights      the tensors that the graph's weights are made of, by the names in the graph: torch tensors, or `Packed`
+                 ones of block types. They may lack as long as only the plan and the kernels are looked at.
+    activations  what linears with quantized weights take: "float", or on a GPU "a16" or "a8"
+    emulate      as of `compile`
+
+    Raises UsageError for an argument that is out of its range, GraphError for a graph that breaks a rule,
+    UnsupportedError.
+    """
+    whole = arguments.graph_of(graph)
+    found = arguments.target_of(target, emulate)
+    quantize = arguments.activations_of(activations, found)
+    source = arguments.weights_of(weights, whole)
+    return CompiledGraph(whole, found, source, activations=quantize, emulate=emulate)
 
 
 class LLM:
@@ -111,15 +109,15 @@ class LLM:
 
     def __init__(
         self,
-        model: str | Path = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | GGUFFile = DEFAULT_MODEL,
         *,
         tokenizer: Tokenizer | None = None,
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
-        gguf = GGUFFile.open(model)
+        gguf = arguments.model_of(model)
         self.tokenizer = tokenizer or Tokenizer.from_gguf(gguf)
-        self.model = cast(CompiledModel, compile(gguf, **options))
+        self.model = compile(gguf, **options)
         self.model.load(progress)
         self.engine = Engine(self.model, self.tokenizer, argmax=self.model.argmax)
         self._service = Service(self.engine)

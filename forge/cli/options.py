@@ -74,12 +74,9 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 
 def open_compiled(args: argparse.Namespace, gguf: GGUFFile | None = None, **override: Any) -> CompiledModel:
     """The model compiled by the flags, with nothing loaded yet."""
-    from typing import cast
-
     import forge
-    from forge.compiled import CompiledModel
 
-    return cast(CompiledModel, forge.compile(gguf or model_path(args), **compile_options(args, **override)))
+    return forge.compile(gguf or model_path(args), **compile_options(args, **override))
 
 
 def byte_count(text: str) -> int:

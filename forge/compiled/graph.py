@@ -1,13 +1,14 @@
-"""A graph compiled for a target."""
+"""A compiled graph: its plan and kernels to look at, and how to run it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from forge.compiled.model import host_of
+from forge.compiled.source import TensorSource
 from forge.device import device_of
-from forge.errors import GraphError
 from forge.graph.ir import Graph
 from forge.graph.passes import Options, optimize
 from forge.kernels import load as load_ops
@@ -20,32 +21,48 @@ if TYPE_CHECKING:
 
 
 class CompiledGraph:
-    """A graph compiled for a target: plan and kernels to look at, and `run`.
+    """A graph compiled for a target: `graph` after the passes, `plan`, and `run`.
 
-    `weights` maps the names of weight leaves to tensors or `Packed` tensors in the layouts that `plan.weights` names.
-    With `emulate` its AMD code is executed on the CPU, where its tensors then are.
+    Weights are loaded and memory is allocated once, by `load` or the first `run`. One thread may run it at a time. With
+    `emulate` its AMD code is executed on the CPU, where its tensors then are.
     """
 
     def __init__(
-        self, graph: Graph, target: DeviceTarget, store: TuningStore | None = None, *, emulate: bool = False
+        self,
+        graph: Graph,
+        target: DeviceTarget,
+        source: TensorSource | None = None,
+        *,
+        activations: str = "float",
+        emulate: bool = False,
+        store: TuningStore | None = None,
     ) -> None:
         self.target, self.emulate = target, emulate
-        self.plan = Plan(optimize(graph, Options(load_ops())), target, store or TuningStore())
+        self.plan = Plan(optimize(graph, Options(load_ops(), activations)), target, store or TuningStore())
         self.graph = self.plan.graph
+        self._source = source or TensorSource({})
+        self._executable: Executable | None = None
+        self._lock = threading.Lock()
 
-    def load(self, weights: Mapping[str, Any] | None = None) -> Executable:
-        """An executable with memory of its own. Raises GraphError for a weight that is not given."""
+    def load(self) -> Executable:
+        """The executable, made on first use. Raises GraphError for a weight that is not given."""
+        with self._lock:
+            if self._executable is None:
+                self._executable = self._load()
+            return self._executable
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Outputs by name, valid until the next call. `inputs` are arrays or CPU tensors; see `Executable.run`."""
+        return self.load().run(inputs)
+
+    def _load(self) -> Executable:
         from forge.lower.executable import Executable
+        from forge.lower.weights import load_weights
 
-        given = weights or {}
-        missing = [leaf.name for leaf in self.plan.weights if leaf.name not in given]
-        if missing:
-            raise GraphError(f"weights are not given: {', '.join(missing)}", where=self.graph.name)
-        placed = {leaf: given[leaf.name] for leaf in self.plan.weights}
+        device = device_of(host_of(self.target, self.emulate))
+        weights = load_weights(self.plan.weights, self._source, device)
         if not self.emulate:
-            return Executable(self.plan, placed, device_of(self.target))
+            return Executable(self.plan, weights, device)
         from forge.amdgcn.emulate import prepare
 
-        return Executable(
-            self.plan, placed, device_of(host_of(self.target, True)), lambda step: prepare(step, self.target)
-        )
+        return Executable(self.plan, weights, device, lambda step: prepare(step, self.target))

@@ -1,11 +1,14 @@
-"""Weights from a GGUF file, as `forge.lower.weights` reads them."""
+"""Where weights come from, as `forge.lower.weights` reads them: a GGUF file, or tensors at hand."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from forge.errors import GraphError, UsageError
 from forge.gguf import GGUFFile
+from forge.graph.ir import Node
 from forge.graph.types import TensorType
 
 if TYPE_CHECKING:
@@ -29,3 +32,67 @@ class GGUFSource:
 
     def type_of(self, name: str) -> TensorType:
         return self._gguf.tensors[name].type
+
+
+class TensorSource:
+    """Weights from `tensors` by name: torch tensors, and `Packed` ones of block types. Implements `Source`."""
+
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self.tensors = tensors
+
+    def raw(self, name: str) -> torch.Tensor:
+        import torch
+
+        from forge.quant import Packed, unpack
+
+        found = self._found(name)
+        if isinstance(found, Packed):
+            return unpack(found).cpu()
+        width = found.shape[-1] if found.dim() else 1
+        raw: torch.Tensor = found.detach().cpu().contiguous().reshape(-1, width).view(torch.uint8)
+        return raw
+
+    def type_of(self, name: str) -> TensorType:
+        from forge.lower.operands import type_of
+
+        type = type_of(self._found(name))
+        assert type is not None
+        return type
+
+    def check(self, leaf: Node) -> None:
+        """Raise UsageError if parts of a weight are given that do not make its type."""
+        import torch
+
+        from forge.quant import Packed
+
+        want, axis = leaf.types[0], leaf.leaf.axis if leaf.leaf else 0
+        shapes = []
+        for part in leaf.parts:
+            given = self.tensors.get(part.name)
+            if given is None:
+                continue
+            if not isinstance(given, (torch.Tensor, Packed)):
+                raise UsageError(
+                    f"weights: {part.name} is a {type(given).__name__}", remedy="a torch tensor, or Packed"
+                )
+            have = self.type_of(part.name)
+            if have.dtype != want.dtype or have.rank != want.rank:
+                raise UsageError(f"weights: {part.name} is {have}; the graph wants {want}")
+            shapes.append(part.shape_in(have.concrete()))
+        if len(shapes) == len(leaf.parts) and _stacked(shapes, axis) != want.shape:
+            raise UsageError(f"weights: {leaf.name} is made of {shapes}; the graph wants {want}")
+
+    def _found(self, name: str) -> Any:
+        if name not in self.tensors:
+            raise GraphError(f"weights are not given: {name}", remedy="weights= of forge.compile_graph")
+        return self.tensors[name]
+
+
+def _stacked(shapes: list[tuple[int, ...]], axis: int) -> tuple[int, ...] | None:
+    """The shape of tensors stacked along `axis`, or None where they differ along another."""
+    first = shapes[0]
+    if not first:
+        return first if len(shapes) == 1 else None
+    if any((*s[:axis], *s[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for s in shapes):
+        return None
+    return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])

@@ -26,7 +26,7 @@ from forge.amdgcn.code import tables
 from forge.amdgcn.emulate import emulate, run
 from forge.amdgcn.state.waves import VECTOR
 from forge.amdgcn.trap import OUT_OF_BOUNDS
-from forge.api import compile as compile_model
+from forge.api import compile_graph
 from forge.errors import EmulationError, MissingDependencyError, UnsupportedError, UsageError
 from forge.graph.ir import Graph
 from forge.graph.types import tensor
@@ -314,7 +314,7 @@ def test_targets_without_an_emulator_are_refused_before_anything_is_done(arch):
     with pytest.raises(UnsupportedError, match=f"no emulator of {arch}"):
         emulate(launch(_copy, None, None, 0, BLOCK=64), TARGETS[arch])
     with pytest.raises((UnsupportedError, UsageError), match=arch):
-        compile_model(softmax_graph(), target=arch, emulate=True)
+        compile_graph(softmax_graph(), target=arch, emulate=True)
 
 
 def test_tinygrad_of_another_version_is_refused(monkeypatch):
@@ -353,7 +353,7 @@ def test_a_graph_is_emulated_when_it_is_asked_for(monkeypatch):
     runs, run = [], emulator.run
     monkeypatch.setattr(emulator, "run", lambda *args, **options: runs.append(run(*args, **options)))
     x = torch.randn(4, 64)
-    executable = compile_model(softmax_graph(), target="gfx1100", emulate=True).load()
+    executable = compile_graph(softmax_graph(), target="gfx1100", emulate=True).load()
     y = executable.run({"x": x.numpy()})["y"]
     assert len(runs) == 1 and runs[0].instructions and y.device.type == "cpu"
     torch.testing.assert_close(y, x.softmax(-1))

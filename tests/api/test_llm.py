@@ -9,21 +9,16 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 import forge
 from forge.errors import (
     CacheFullError,
-    GraphError,
     MemoryPlanError,
     RequestError,
     TokenizerError,
     UnsupportedError,
     UsageError,
 )
-from forge.graph.ir import Graph
-from forge.graph.types import Sym, tensor
-from forge.kernels import load
 from forge.language import interpreted
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -173,25 +168,3 @@ def test_importing_forge_touches_nothing():
     here = Path(__file__).parents[2]
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=True)
     assert out.stdout.strip() == "[]"
-
-
-def test_a_graph_of_ops_compiles_and_runs():
-    ops, t = load(), Sym("T", max=8)
-    graph = Graph("feed forward")
-    x, w = graph.input("x", tensor("bf16", t, 64)), graph.weight("w", tensor("bf16", 32, 64))
-    y = ops["linear"](x, w, out="bf16")
-    graph.output("y", ops["swiglu"](y, y))
-    executable = forge.compile(graph, target="cpu").load({"w": torch.full((32, 64), 0.5, dtype=torch.bfloat16)})
-    out = executable.run({"x": torch.ones(3, 64, dtype=torch.bfloat16)})["y"]
-    assert out.shape == (3, 32)
-    assert torch.equal(out, torch.full((3, 32), 1024.0, dtype=torch.bfloat16))
-    for wrong in (
-        {},
-        {"x": torch.ones(3, 64)},
-        {"x": torch.ones(9, 64).bfloat16()},
-        {"x": torch.ones(3, 63).bfloat16()},
-    ):
-        with pytest.raises(GraphError, match="x"):
-            executable.run(wrong)
-    with pytest.raises(GraphError, match="weights are not given: w"):
-        forge.compile(graph, target="cpu").load()
