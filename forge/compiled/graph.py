@@ -10,8 +10,8 @@ from forge.compiled.model import host_of
 from forge.compiled.source import TensorSource
 from forge.device import device_of
 from forge.graph.ir import Graph
-from forge.graph.passes import Options, optimize
-from forge.kernels import load as load_ops
+from forge.graph.passes import optimize
+from forge.lower.pipeline import options
 from forge.lower.plan import Plan
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
@@ -38,7 +38,7 @@ class CompiledGraph:
         store: TuningStore | None = None,
     ) -> None:
         self.target, self.emulate = target, emulate
-        self.plan = Plan(optimize(graph, Options(load_ops(), activations)), target, store or TuningStore())
+        self.plan = Plan(optimize(graph, options(activations)), target, store or TuningStore())
         self.graph = self.plan.graph
         self._source = source or TensorSource({})
         self._executable: Executable | None = None

@@ -16,10 +16,10 @@ from forge.compiled.budget import Budget
 from forge.device import device_of, free_memory
 from forge.errors import MemoryPlanError, UsageError
 from forge.graph.ir import Graph
-from forge.graph.passes import Options, optimize
-from forge.kernels import load as load_ops
+from forge.graph.passes import optimize
 from forge.lower.buckets import pad
 from forge.lower.offline import CodeObject, compile_launch, plan_launches
+from forge.lower.pipeline import options
 from forge.lower.plan import Plan, Sizes
 from forge.models import architecture
 from forge.models.architecture import check_tensors
@@ -64,7 +64,7 @@ class CompiledModel:
     ) -> None:
         self.config, self.target, self.context_length, self.emulate = config, target, context, emulate
         self.source, self._store = source, store or TuningStore()
-        self._precision, self._options = Precision(act), Options(load_ops(), activations)
+        self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
         self._logits: torch.Tensor | None = None
         self._ids: Any = None

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import GraphError
+from forge.graph.equals import Traceable
 from forge.graph.leaves import Leaf, Part, parts_of, quoted
-from forge.graph.op import Op, Traceable
+from forge.graph.op import Op
 from forge.graph.types import StateType, Sym, TensorType
 
 

@@ -23,20 +23,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import GraphError, ShapeError
+from forge.graph.equals import Cost as Cost
+from forge.graph.equals import Traceable, derived, roles_in
 from forge.graph.types import TensorType
 
 Types = tuple[TensorType | None, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Compulsory work of a call: bytes that must cross device memory once, and arithmetic operations."""
-
-    bytes: int = 0
-    flops: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.bytes + other.bytes, self.flops + other.flops)
+ROLES = ("activation", "weight", "bias", "state")
 
 
 @dataclass(frozen=True)
@@ -119,13 +111,6 @@ class Kernel:
         return f"{self.op.name}.{self.name}"
 
 
-class Traceable:
-    """An operand that stands for a value which is not there yet: an op called on one asks it what the result is."""
-
-    def trace(self, op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
-        raise NotImplementedError
-
-
 class Op:
     """The contract of an op. Immutable but for `kernels`, which grows while the op's own file is imported."""
 
@@ -141,20 +126,33 @@ class Op:
         cost: Callable[..., Cost],
         cases: Callable[[], Sequence[Case]],
         equals: Callable[..., Any] | None,
-        view: bool,
-        writes: str | None,
+        view: bool = False,
+        writes: str | None = None,
+        roles: Mapping[str, str] | None = None,
+        stacks: bool = False,
+        results: int = 1,
     ) -> None:
         self.name, self.doc, self.module = fn.__name__, inspect.getdoc(fn) or "", fn.__module__
         self.types, self.reference, self.cost, self.equals = types, reference, cost, equals
-        self.view, self.writes = view, writes
+        self.view, self.writes, self.stacks, self.results = view, writes, stacks, results
         self._cases = cases
         self.kernels: dict[str, Kernel] = {}
         self.signature = inspect.signature(fn)
         parameters = self.signature.parameters.values()
         self.operands = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self.optional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is None)
+        self._roles = dict(roles or {})
         if not self.doc:
             raise GraphError(f"op {self.name} needs a docstring: its first line is its formula")
+        for operand, role in self._roles.items():
+            if operand not in self.operands or role not in ROLES:
+                raise GraphError(f"op {self.name}: the operand {operand} cannot have the role {role!r}")
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """The operands' roles by name: "activation", "weight", "bias" or "state". Of a fused op, those within it."""
+        return roles_in(self) | self._roles if self.equals else self._roles
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -193,7 +191,9 @@ class Op:
             shown = ", ".join(f"{n}: {t}" for n, t in zip(self.operands, types, strict=True) if t is not None)
             shown += "".join(f", {k}={v!r}" for k, v in attrs.items())
             raise ShapeError(f"{self.name}({shown}): {error.what}", remedy=error.remedy) from None
-        return result if isinstance(result, tuple) else (result,)
+        results = result if isinstance(result, tuple) else (result,)
+        assert self.equals or len(results) == self.results, f"{self.name} gives {len(results)} results"
+        return results
 
     def kernel(
         self,
@@ -216,55 +216,6 @@ class Op:
         return declare
 
 
-@dataclass(frozen=True)
-class Traced(Traceable):
-    """A stand-in operand: ops called on it hand `(op, payloads, attrs)` to `interpret` instead of running."""
-
-    payload: Any
-    interpret: Callable[[Op, tuple[Any, ...], Mapping[str, Any]], Any]
-
-    def trace(self, op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
-        result = self.interpret(op, tuple(a.payload if isinstance(a, Traced) else a for a in operands), attrs)
-        if isinstance(result, tuple):
-            return tuple(Traced(r, self.interpret) for r in result)
-        return Traced(result, self.interpret)
-
-
-def trace_equals(
-    equals: Callable[..., Any], payloads: Sequence[Any], attrs: Mapping[str, Any], interpret: Callable[..., Any]
-) -> Any:
-    """Run an `equals` expression with each op replaced by `interpret`; gives payloads back."""
-    result = equals(*(None if p is None else Traced(p, interpret) for p in payloads), **attrs)
-    return tuple(r.payload for r in result) if isinstance(result, tuple) else result.payload
-
-
-def _from_equals(equals: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """Types, oracle and unfused cost of a fused op, by interpreting its `equals` expression three ways."""
-
-    def infer(op: Op, types: Types, attrs: Mapping[str, Any]) -> Any:
-        out = op.infer(types, attrs)
-        return out if len(out) > 1 else out[0]
-
-    def types(*operands: TensorType | None, **attrs: Any) -> Any:
-        return trace_equals(equals, operands, attrs, infer)
-
-    def reference(*operands: Any, **attrs: Any) -> Any:
-        return trace_equals(equals, operands, attrs, lambda op, args, kw: op.reference(*args, **kw))
-
-    def cost(*operands: TensorType | None, **attrs: Any) -> Cost:
-        total = Cost()
-
-        def add(op: Op, args: Types, kw: Mapping[str, Any]) -> Any:
-            nonlocal total
-            total += op.cost(*args, **kw)
-            return infer(op, args, kw)
-
-        trace_equals(equals, operands, attrs, add)
-        return total
-
-    return {"types": types, "reference": reference, "cost": cost}
-
-
 def op(
     *,
     types: Callable[..., Any] | None = None,
@@ -274,6 +225,9 @@ def op(
     equals: Callable[..., Any] | None = None,
     view: bool = False,
     writes: str | None = None,
+    roles: Mapping[str, str] | None = None,
+    stacks: bool = False,
+    results: int = 1,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare an op.
 
@@ -284,16 +238,20 @@ def op(
     equals     a fused op as an expression in other ops; gives whichever of the above is not passed
     view       the result is a view of the first operand; the reference is also its implementation
     writes     the name of the state operand that a call consumes; its next version is the first result
+    roles      what operands are: "activation", "weight", "bias" or "state"; passes ask for these, not for an op's name
+    stacks     whether a weight (and bias) of more rows gives the results of each side by side, along the last axis
+    results    how many results a call has, of an op without `equals`
     """
 
     def declare(fn: Callable[..., Any]) -> Op:
         given = {"types": types, "reference": reference, "cost": cost}
-        derived = _from_equals(equals) if equals else {}
-        parts = {k: v or derived.get(k) for k, v in given.items()}
+        follow = derived(equals) if equals else {}
+        parts = {k: v or follow.get(k) for k, v in given.items()}
         missing = [k for k, v in parts.items() if v is None]
         if missing:
             raise GraphError(f"op {fn.__name__} lacks {', '.join(missing)}")
-        return Op(fn, cases=cases, equals=equals, view=view, writes=writes, **parts)  # type: ignore[arg-type]
+        more = dict(view=view, writes=writes, roles=roles, stacks=stacks, results=results)
+        return Op(fn, cases=cases, equals=equals, **parts, **more)  # type: ignore[arg-type]
 
     return declare
 

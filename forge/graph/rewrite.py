@@ -1,18 +1,12 @@
-"""Rewriting: rebuild a graph with nodes replaced, and the fusion rules that follow from `equals`.
-
-A fusion rule's pattern is the `equals` expression itself, traced with placeholders. A match may not create a cycle:
-no operand of the fused call may depend on a node that the call replaces.
-"""
+"""Rewriting: rebuild a graph with nodes replaced, and expand fused calls into what they equal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from forge.errors import GraphError
 from forge.graph.ir import Graph, Node, Value
-from forge.graph.op import Op, trace_equals
 
 
 @dataclass(frozen=True)
@@ -79,152 +73,19 @@ def as_tuple(made: Value | tuple[Value, ...]) -> tuple[Value, ...]:
     return made if isinstance(made, tuple) else (made,)
 
 
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """A node of an `equals` expression: an op with sub-patterns, or a placeholder (`op` is None, `name` is set)."""
+def expand(graph: Graph, wanted: Callable[[Node], bool]) -> Graph:
+    """The graph with each fused call that is `wanted` replaced by the expression it equals, all the way down.
 
-    op: Op | None
-    name: str
-    inputs: tuple[Pattern | None, ...] = ()
-    attrs: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Placeholder:
-    """Stands for an attribute of the fused op while its expression is traced."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Fuse `results` (patterns, in the order of the fused op's outputs) into one call of `op`."""
-
-    op: Op
-    results: tuple[Pattern, ...]
-
-    @property
-    def root(self) -> Pattern:
-        """The result that depends on all others: where matching starts."""
-        inner = {id(p) for r in self.results for p in _below(r)}
-        return next(r for r in self.results if id(r) not in inner)
-
-    @property
-    def size(self) -> int:
-        """How many calls one match replaces."""
-        return 1 + sum(p.op is not None for p in _below(self.root))
-
-
-def rule_of(op: Op) -> Rule:
-    """The fusion rule that an op's `equals` states. Only expressions of single-result ops can be patterns."""
-    assert op.equals is not None
-
-    def interpret(inner: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Pattern:
-        return Pattern(inner, "", operands, attrs)
-
-    operands = [Pattern(None, name) for name in op.operands]
-    result = trace_equals(op.equals, operands, {n: Placeholder(n) for n in op.attributes}, interpret)
-    results = result if isinstance(result, tuple) else (result,)
-    rule = Rule(op, results)
-    covered = {id(rule.root)} | {id(p) for p in _below(rule.root)}
-    if any(id(r) not in covered for r in results):
-        raise GraphError(f"{op.name}: one result of `equals` must depend on all others")
-    return rule
-
-
-def _below(pattern: Pattern) -> list[Pattern]:
-    out: list[Pattern] = []
-    stack = [p for p in pattern.inputs if p is not None]
-    while stack:
-        out.append(stack.pop())
-        stack.extend(p for p in out[-1].inputs if p is not None)
-    return out
-
-
-@dataclass(eq=False)
-class Match:
-    """What a rule found: nodes for its op patterns, values for its placeholders, attributes for the fused call."""
-
-    nodes: dict[int, Node]
-    values: dict[str, Value | None]
-    attrs: dict[str, Any]
-
-
-def match(rule: Rule, node: Node) -> Match | None:
-    """Match `rule` with its root at `node`, or None."""
-    found = Match({}, {}, {})
-    return found if _match(rule.root, Value(node), found) else None
-
-
-def _match(pattern: Pattern | None, value: Value | None, found: Match) -> bool:
-    if pattern is None or value is None:
-        return pattern is None and value is None
-    if pattern.op is None:
-        return found.values.setdefault(pattern.name, value) == value
-    node = value.node
-    if node.op is not pattern.op or found.nodes.setdefault(id(pattern), node) is not node:
-        return False
-    assert pattern.attrs is not None
-    for key, wanted in pattern.attrs.items():
-        have = node.attrs[key]
-        if isinstance(wanted, Placeholder):
-            if found.attrs.setdefault(wanted.name, have) != have:
-                return False
-        elif wanted != have:
-            return False
-    return all(_match(p, v, found) for p, v in zip(pattern.inputs, node.inputs, strict=True))
-
-
-def fuse(graph: Graph, rule: Rule) -> Graph:
-    """Apply `rule` wherever it matches and stays free of cycles; matches do not overlap."""
-    users = graph.users()
-    outputs = {v.node for v in graph.roots}
-    results = {id(p) for p in rule.results}
-    groups: list[Group] = []
-    taken: dict[Node, Match] = {}
-    for node in graph.nodes:
-        found = match(rule, node) if node.op is rule.root.op else None
-        if found is None:
-            continue
-        inside = set(found.nodes.values())
-        hidden = [n for key, n in found.nodes.items() if key not in results]
-        seen_outside = any(n in outputs or any(u not in inside for u in users[n]) for n in hidden)
-        if inside & taken.keys() or seen_outside or _cyclic(inside, found, taken):
-            continue
-        taken |= dict.fromkeys(inside, found)
-        groups.append(_fused(rule, found))
-    return rebuild(graph, groups) if groups else graph
-
-
-def _fused(rule: Rule, found: Match) -> Group:
-    """The group in which a match becomes one call of the rule's op."""
-
-    def build(new: Graph, operands: tuple[Value | None, ...]) -> tuple[Value, ...]:
-        return as_tuple(new.call(rule.op, *operands, **found.attrs))
-
-    covers = tuple(Value(found.nodes[id(p)]) for p in rule.results)
-    return Group(covers, tuple(found.values.get(n) for n in rule.op.operands), build)
-
-
-def _cyclic(inside: set[Node], found: Match, taken: Mapping[Node, Match]) -> bool:
-    """Whether an operand of the fused call depends on a node that the call replaces.
-
-    `taken` are the nodes of matches already accepted: each depends on all that its fused call will depend on.
+    Calls of several expressions that are equal become one. A call for which `wanted` says no is kept whole.
     """
-    floor = min(n.number for n in inside)
-    for other in reversed(list(dict.fromkeys(taken.values()))):
-        numbers = [n.number for n in other.nodes.values()]
-        if max(numbers) < floor:
-            break  # it, and those before it, lie wholly before every node that could lead back
-        floor = min(floor, *numbers)
-    stack = [v.node for v in found.values.values() if v is not None]
-    seen: set[Node] = set()
-    while stack:
-        node = stack.pop()
-        if node in inside:
-            return True
-        if node not in seen and node.number >= floor:
-            seen.add(node)
-            sources = taken[node].values.values() if node in taken else node.inputs
-            stack.extend(v.node for v in sources if v is not None)
-    return False
+    while groups := [_expanded(n) for n in graph.calls() if n.op is not None and n.op.equals and wanted(n)]:
+        graph = rebuild(graph, groups)
+    return graph
+
+
+def _expanded(node: Node) -> Group:
+    def build(new: Graph, operands: tuple[Value | None, ...]) -> tuple[Value, ...]:
+        assert node.op is not None and node.op.equals is not None
+        return as_tuple(node.op.equals(*operands, **node.attrs))
+
+    return Group(node.outputs, node.inputs, build)

@@ -47,7 +47,10 @@ def _cases():
     yield case("wider than a block", [5, 33], 3, 20, 16, 64)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), writes="kv")
+ROLES = {"kv": "state", "k": "activation", "v": "activation"}
+
+
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), writes="kv", roles=ROLES)
 def kv_append(kv, k, v, slots):
     """kv[0, slots[t] // B, :, slots[t] % B] = k[t], and kv[1] = v[t] likewise, in place.
 

@@ -24,9 +24,9 @@ def test_passes_do_what_their_names_say(forge):
         graph = parse_graph(forge("dump", "--after", name, "--target", "gfx1100", *TINY).out, load())
         return [node.op.name for node in graph.calls()]
 
-    assert ops("built").count("linear") > ops("merge_linears").count("linear")
-    assert "add_rms_norm" not in ops("merge_linears") and "add_rms_norm" in ops("fuse")
-    assert "quantize_q8" not in ops("fuse") and "quantize_q8" in ops("quantize_activations")
+    assert ops("built").count("linear") > ops("stack_weights").count("linear")
+    assert "add_rms_norm" not in ops("stack_weights") and "add_rms_norm" in ops("fuse")
+    assert "quantize_q8" not in ops("stack_weights") and "quantize_q8" in ops("quantize_activations")
 
 
 def test_a_plan_has_a_line_a_step_and_the_sizes_asked_for(forge):

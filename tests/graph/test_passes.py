@@ -7,11 +7,11 @@ import torch
 
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Graph, Node
-from forge.graph.passes import Options
-from forge.graph.passes.merge_linears import merge_linears
+from forge.graph.passes.stack_weights import stack_weights
 from forge.graph.types import tensor
 from forge.graph.verify import verify
 from forge.kernels import load
+from forge.lower.pipeline import options
 
 pytestmark = pytest.mark.cpu
 OPS = load()
@@ -48,7 +48,7 @@ def linears(*kinds: tuple[int, bool, str]) -> Graph:
 )
 def test_merged_linears_give_what_each_gave(kinds, left):
     g = linears(*kinds)
-    merged = verify(merge_linears(g, Options(OPS)))
+    merged = verify(stack_weights(g, options()))
     assert sum(n.op.name == "linear" for n in merged.calls()) == left
     x = {"x": torch.randn(3, 32, generator=torch.Generator().manual_seed(0))}
     before, after = evaluate(g, x, weights, {})[0], evaluate(merged, x, weights, {})[0]

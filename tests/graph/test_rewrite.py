@@ -11,12 +11,14 @@ from forge.errors import FileFormatError, GraphError
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Graph, Value
 from forge.graph.op import op
-from forge.graph.rewrite import Group, fuse, rebuild, rule_of
+from forge.graph.passes.fuse import fuse
+from forge.graph.patterns import rules_of
+from forge.graph.rewrite import Group, rebuild
 from forge.graph.text import parse_graph
 from forge.graph.verify import verify
 
 pytestmark = pytest.mark.null
-RULE = rule_of(plus_scale)
+RULE = rules_of(plus_scale)[0]
 
 
 def names(graph):
@@ -60,16 +62,16 @@ def test_fusion_stops_at_a_cycle():
     def tangled(x, y, *, by):
         """(x + y, (x + y) * by + y)"""
 
-    assert rule_of(tangled).size == 3
+    assert rules_of(tangled)[0].size == 3
     inner = plus(a, b)
     g.output("y", plus(scale(inner, by=2), b))
-    assert names(fuse(g, rule_of(tangled))) == ["tangled"]
+    assert names(fuse(g, rules_of(tangled)[0])) == ["tangled"]
     h = Graph()
     a, b = h.input("a", F), h.input("b", F)
     late = scale(plus(a, a), by=5)  # an operand that comes after the node to be replaced
     total = plus(a, b)
     h.output("y", plus(scale(total, by=2), late))
-    assert "tangled" not in names(fuse(h, rule_of(tangled)))
+    assert "tangled" not in names(fuse(h, rules_of(tangled)[0]))
 
 
 def _sum_plus(x, y, z):
@@ -89,7 +91,7 @@ def test_fusion_leaves_alone_an_operand_made_of_its_own_result():
         a, b = g.input("a", F), g.input("b", F)
         total = plus(a, b)
         g.output("y", plus(total, scale(total if made_of_total else a, by=2)))
-        fused = verify(fuse(g, rule_of(sum_plus)))
+        fused = verify(fuse(g, rules_of(sum_plus)[0]))
         assert ("sum_plus" in names(fused)) != made_of_total
         assert run(fused) == run(g)
 
@@ -100,7 +102,7 @@ def test_two_matches_that_would_need_each_other_are_not_both_fused():
     first, second = plus(a, b), plus(b, a)
     g.output("y", plus(first, scale(second, by=2)))
     g.output("z", plus(second, scale(first, by=2)))
-    fused = verify(fuse(g, rule_of(sum_plus)))
+    fused = verify(fuse(g, rules_of(sum_plus)[0]))
     assert names(fused).count("sum_plus") == 1
     assert run(fused) == run(g)
 
@@ -118,7 +120,7 @@ def test_fusion_computes_nothing_twice():
         g.output("y", plus(scaled, g.input("b", F)))
         if read_by_others:
             g.output("z", scale(scaled, by=3))
-        fused = verify(fuse(g, rule_of(scale_plus)))
+        fused = verify(fuse(g, rules_of(scale_plus)[0]))
         assert sorted(names(fused)) == (["plus", "scale", "scale"] if read_by_others else ["scale_plus"])
         assert run(fused) == run(g)
 

@@ -6,36 +6,29 @@ can be dumped: `forge dump --after fuse`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from forge.errors import UsageError
 from forge.graph.ir import Graph
-from forge.graph.op import Op
 from forge.graph.passes.fuse import fuse_equals
-from forge.graph.passes.merge_linears import merge_linears
+from forge.graph.passes.options import Options
 from forge.graph.passes.quantize_activations import quantize_activations
 from forge.graph.passes.simplify import simplify
+from forge.graph.passes.stack_weights import stack_weights
 from forge.graph.verify import verify
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the passes need to know. `activations`, before quantized weights, is "float", or the quantized type."""
-
-    ops: Mapping[str, Op]
-    activations: str = "float"
-
 
 Pass = Callable[[Graph, Options], Graph]
 
 PIPELINE: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
-    ("merge_linears", merge_linears),
-    ("fuse", fuse_equals),
+    ("stack_weights", stack_weights),
     ("quantize_activations", quantize_activations),
+    ("fuse", fuse_equals),
     ("tidy", simplify),
 )
+
+
+__all__ = ["PIPELINE", "Options", "Pass", "optimize", "stages"]
 
 
 def stages(graph: Graph, options: Options) -> Iterator[tuple[str, Graph]]:

@@ -1,37 +1,58 @@
-"""Activations to int8 before quantized weights, so that a kernel multiplies integers."""
+"""Activations to int8 codes before quantized weights, so that a kernel multiplies integers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from forge.graph.ir import Graph, Node, Value
-from forge.graph.rewrite import Group, rebuild
-
-if TYPE_CHECKING:
-    from forge.graph.passes import Options
+from forge.errors import ShapeError
+from forge.graph.ir import Graph, Node, Value, types_of
+from forge.graph.passes.options import Options
+from forge.graph.rewrite import Group, as_tuple, rebuild
+from forge.graph.types import TensorType
 
 
 def quantize_activations(graph: Graph, options: Options) -> Graph:
-    """linear(x, w) becomes linear(quantize_q8(x), w) where w is of a block type, to the type `options.activations`.
+    """op(x, w) becomes op(quantize(x), w) where w is a quantized weight, and the op takes x in that form.
 
-    "a8" is one int8 code a value, "a16" two (`residual`); "float" leaves the graph as it is. Linears that share x share
-    its quantization, as equal calls are one node.
+    Calls that share x share its quantization, as equal calls are one node.
     """
-    if options.activations == "float":
+    if options.quantize is None:
         return graph
-    linear, quantize, residual = options.ops["linear"], options.ops["quantize_q8"], options.activations == "a16"
-
-    def group(node: Node) -> Group:
-        def build(new: Graph, sources: tuple[Value | None, ...]) -> tuple[Value, ...]:
-            x, *others = sources
-            return (new.call(linear, new.call(quantize, x, residual=residual), *others, **node.attrs),)
-
-        return Group(node.outputs, node.inputs, build)
-
-    return rebuild(graph, [group(n) for n in graph.calls() if n.op is linear and _wanted(n)])
+    groups = [g for node in graph.calls() if (g := _group(node, options.quantize)) is not None]
+    return rebuild(graph, groups) if groups else graph
 
 
-def _wanted(node: Node) -> bool:
-    x, w = node.inputs[:2]
-    assert x is not None and w is not None
-    return w.type.dtype.quantized and x.type.dtype.floating
+def _group(node: Node, quantize: Callable[[Value], Value]) -> Group | None:
+    assert node.op is not None
+    operands = [(node.op.roles.get(n), v) for n, v in zip(node.op.operands, node.inputs, strict=True) if v is not None]
+    meets = any(role == "weight" and v.type.dtype.quantized for role, v in operands)
+    wanted = {v for role, v in operands if role == "activation" and v.type.dtype.floating}
+    places = [i for i, v in enumerate(node.inputs) if v in wanted]
+    if not meets or not places or not _takes(node, places, quantize):
+        return None
+
+    def build(new: Graph, sources: tuple[Value | None, ...]) -> tuple[Value, ...]:
+        operands = list(sources)
+        for i in places:
+            x = operands[i]
+            assert x is not None
+            operands[i] = quantize(x)
+        assert node.op is not None
+        return as_tuple(new.call(node.op, *operands, **node.attrs))
+
+    return Group(node.outputs, node.inputs, build)
+
+
+def _takes(node: Node, places: list[int], quantize: Callable[[Value], Value]) -> bool:
+    """Whether the op's type rule takes quantized activations in these places."""
+    assert node.op is not None
+    trial, types = Graph(), list(types_of(node.inputs))
+    try:
+        for i in places:
+            x = types[i]
+            assert isinstance(x, TensorType)
+            types[i] = quantize(trial.input(f"x{i}", x)).type
+        node.op.infer(tuple(types), node.attrs)
+    except ShapeError:
+        return False
+    return True

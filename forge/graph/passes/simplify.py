@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from forge.graph.ir import Graph
+from forge.graph.passes.options import Options
 from forge.graph.rewrite import rebuild
-
-if TYPE_CHECKING:
-    from forge.graph.passes import Options
 
 
 def simplify(graph: Graph, options: Options) -> Graph:

@@ -91,7 +91,14 @@ def _cases():
     yield _case("f32 x f16 to f16", 3, 67, 256, "f32", "f16", "f16", bias=True)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(
+    types=_types,
+    reference=_reference,
+    cost=_cost,
+    cases=lambda: tuple(_cases()),
+    roles={"x": "activation", "w": "weight", "bias": "bias"},
+    stacks=True,
+)
 def linear(x, w, bias=None, *, out="f16"):
     """y[T,N] = x[T,K] @ w[N,K]^T + bias[N]; summed in fp32, rounded once to `out`.
 

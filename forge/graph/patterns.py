@@ -1,0 +1,196 @@
+"""Fusion rules: the `equals` expression of a fused op as a pattern, and what of a graph matches it.
+
+A pattern is the expression traced with placeholders, down to ops that are not fused themselves. It may have several
+results that do not depend on each other, and ops of several results. Each optional operand is there or not: one rule
+for each way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from forge.errors import GraphError
+from forge.graph.equals import Attribute, trace_equals
+from forge.graph.ir import Node, Value
+from forge.graph.op import Op
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A call of `op` in the expression, or the operand `name` of the fused op (then `op` is None)."""
+
+    op: Op | None
+    name: str = ""
+    inputs: tuple[Ref | None, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def below(self) -> list[Pattern]:
+        """The calls that this one is made from, itself included."""
+        found, stack = dict[int, Pattern](), [self]
+        while stack:
+            pattern = stack.pop()
+            if pattern.op is not None and id(pattern) not in found:
+                found[id(pattern)] = pattern
+                stack += [ref.pattern for ref in pattern.inputs if ref is not None]
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Result `index` of a pattern."""
+
+    pattern: Pattern
+    index: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """Fuse `results`, in the order of the fused op's, into one call of `op`; the operands in `absent` are None.
+
+    `roots` are the calls that nothing else in the pattern reads, the largest first: where matching starts.
+    """
+
+    op: Op
+    absent: tuple[str, ...]
+    results: tuple[Ref, ...]
+    roots: tuple[Pattern, ...]
+    size: int  # calls that a match replaces
+
+    def agrees(self, found: Match) -> bool:
+        """Whether attributes that the expression computes are those of the nodes found."""
+        twin = _trace(self.op, self.absent, found.attrs)
+        pairs = [(a.pattern, b.pattern) for a, b in zip(self.results, twin, strict=True)]
+        while pairs:
+            ours, exact = pairs.pop()
+            if ours.op is None:
+                continue
+            if any(found.nodes[id(ours)].attrs[k] != v for k, v in exact.attrs.items()):
+                return False
+            inputs = zip(ours.inputs, exact.inputs, strict=True)
+            pairs += [(a.pattern, b.pattern) for a, b in inputs if a is not None and b is not None]
+        return True
+
+
+@dataclass(eq=False)
+class Match:
+    """What a rule found: nodes for its calls, values for the fused op's operands, and its attributes."""
+
+    rule: Rule
+    nodes: dict[int, Node] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def results(self) -> tuple[Value, ...]:
+        return tuple(Value(self.nodes[id(ref.pattern)], ref.index) for ref in self.rule.results)
+
+    @property
+    def operands(self) -> tuple[Value | None, ...]:
+        return tuple(self.values.get(name) for name in self.rule.op.operands)
+
+    def copy(self) -> Match:
+        return Match(self.rule, dict(self.nodes), dict(self.values), dict(self.attrs))
+
+
+@cache
+def rules_of(op: Op) -> tuple[Rule, ...]:
+    """The rules that an op's `equals` states. Raises GraphError, naming the op, for one that states none."""
+    ways = [
+        absent for n in range(len(op.optional) + 1) for absent in itertools.combinations(op.optional, n)
+    ]  # those with the most operands first
+    return tuple(_rule(op, absent) for absent in ways)
+
+
+def _rule(op: Op, absent: tuple[str, ...]) -> Rule:
+    attrs = {name: Attribute(name) for name in op.attributes}
+    try:
+        results = _trace(op, absent, attrs)
+    except (GraphError, TypeError) as error:
+        raise GraphError(f"op {op.name}: its `equals` cannot be a rule: {error}", where=op.module) from error
+    calls = {id(p): p for ref in results for p in ref.pattern.below()}.values()
+    read = {id(ref.pattern) for p in calls for ref in p.inputs if ref is not None}
+    roots = tuple(sorted((p for p in calls if id(p) not in read), key=lambda p: -len(p.below())))
+    used = {ref.pattern.name for p in calls for ref in p.inputs if ref is not None}
+    ignored = [name for name in op.operands if name not in used and name not in absent]
+    unknown = [name for name in op.attributes if op.signature.parameters[name].default is not op.signature.empty]
+    bound = {v.text for p in calls for v in p.attrs.values() if isinstance(v, Attribute)}
+    unknown = [name for name in op.attributes if name not in bound and name not in unknown]
+    if any(ref.pattern.op is None for ref in results):
+        raise GraphError(f"op {op.name}: its `equals` gives an operand back as it is", where=op.module)
+    if ignored or unknown:
+        raise GraphError(f"op {op.name}: its `equals` ignores {', '.join(ignored + unknown)}", where=op.module)
+    return Rule(op, absent, results, roots, len(calls))
+
+
+def _trace(op: Op, absent: Sequence[str], attrs: Mapping[str, Any]) -> tuple[Ref, ...]:
+    """The results of `equals` as patterns; equal calls are one pattern, as in a graph they would be one node."""
+    known: dict[Any, Pattern] = {}
+
+    def interpret(inner: Op, operands: tuple[Ref | None, ...], attrs: Mapping[str, Any]) -> Any:
+        if inner.equals is not None:
+            results = trace_equals(inner.equals, operands, attrs, interpret)
+            return results if len(results) > 1 else results[0]
+        shown = tuple((k, v.text if isinstance(v, Attribute) else repr(v)) for k, v in attrs.items())
+        key = (inner.name, tuple(ref and (id(ref.pattern), ref.index) for ref in operands), shown)
+        pattern = known.setdefault(key, Pattern(inner, "", operands, attrs))
+        refs = tuple(Ref(pattern, i) for i in range(inner.results))
+        return refs if len(refs) > 1 else refs[0]
+
+    assert op.equals is not None
+    operands = [None if name in absent else Ref(Pattern(None, name)) for name in op.operands]
+    return trace_equals(op.equals, operands, attrs, interpret)
+
+
+def matches(rule: Rule, anchor: Node, nodes_of: Callable[[Op], Sequence[Node]]) -> Iterator[Match]:
+    """Every way in which `rule` matches with its first root at `anchor`; the others are sought nearest first.
+
+    `nodes_of` gives a graph's calls of an op.
+    """
+    found = Match(rule)
+    if not _fits(rule.roots[0], anchor, found):
+        return
+    for whole in _extended(found, rule.roots[1:], anchor, nodes_of):
+        attrs = {n: p.default for n, p in rule.op.signature.parameters.items() if n in rule.op.attributes}
+        whole.attrs = attrs | whole.attrs
+        if rule.agrees(whole):
+            yield whole
+
+
+def _extended(
+    found: Match, roots: tuple[Pattern, ...], anchor: Node, nodes_of: Callable[[Op], Sequence[Node]]
+) -> Iterator[Match]:
+    if not roots:
+        yield found
+        return
+    assert roots[0].op is not None
+    for node in sorted(nodes_of(roots[0].op), key=lambda n: abs(n.number - anchor.number)):
+        longer = found.copy()
+        if node not in found.nodes.values() and _fits(roots[0], node, longer):
+            yield from _extended(longer, roots[1:], anchor, nodes_of)
+
+
+def _fits(pattern: Pattern, node: Node, found: Match) -> bool:
+    """Whether `node` is what `pattern` describes, given what is found already; adds to that."""
+    if node.op is not pattern.op or found.nodes.setdefault(id(pattern), node) is not node:
+        return False
+    for key, wanted in pattern.attrs.items():
+        have = node.attrs[key]
+        if not isinstance(wanted, Attribute):
+            if wanted != have:
+                return False
+        elif not wanted.computed and found.attrs.setdefault(wanted.text, have) != have:
+            return False
+    for ref, value in zip(pattern.inputs, node.inputs, strict=True):
+        if ref is None or value is None:
+            if ref is not None or value is not None:
+                return False
+        elif ref.pattern.op is None:
+            if found.values.setdefault(ref.pattern.name, value) != value:
+                return False
+        elif ref.index != value.index or not _fits(ref.pattern, value.node, found):
+            return False
+    return True
