@@ -88,7 +88,7 @@ def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count:
     """Run a compiled launch. Threads may run at once, launches of one kernel too."""
     code, loaded = load(object.binary, object.assembly, object.name, checks.waits)
     steps = {pc: replace(step) for pc, step in loaded.items()}  # to count in: what is loaded is shared
-    given = dict(zip(launch.fn.arg_names, launch.arguments(), strict=True))
+    given = launch.leaves()
     memory = Memory()
     parameters = [(name, type, given[name]) for name, type in object.parameters]
     arguments = kernarg(code, parameters, launch.grid, object, memory)

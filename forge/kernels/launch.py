@@ -5,7 +5,7 @@ Building is done once per set of shapes; the steps it gives hold every argument 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,23 @@ class Launch:
         """All arguments in the order of the function's parameters, constexprs included."""
         given = dict(zip(self.fn.arg_names, self.args, strict=False)) | dict(self.meta)
         return [given[name] for name in self.fn.arg_names]
+
+    def leaves(self) -> dict[str, Any]:
+        """The arguments by name, tuples taken apart (see `leaves`)."""
+        given = zip(self.fn.arg_names, self.arguments(), strict=True)
+        return {path: value for name, argument in given for path, value in leaves(name, argument)}
+
+
+def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(path, value) of an argument, or of its signature; a tuple's elements are `name.q` or, without names, `name.0`.
+
+    The compiled kernel takes each of them as a parameter of its own, in this order.
+    """
+    if not isinstance(value, tuple):
+        yield name, value
+        return
+    for field, element in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
+        yield from leaves(f"{name}.{field}", element)
 
 
 Step = Launch | Callable[[], Any]

@@ -16,7 +16,7 @@ from typing import Any
 
 from forge.errors import CompileError
 from forge.graph.ir import Node, Value
-from forge.kernels.launch import Launch
+from forge.kernels.launch import Launch, leaves
 from forge.language import require_triton
 from forge.lower.operands import empty
 from forge.lower.plan import Plan, Sizes
@@ -37,7 +37,7 @@ class CodeObject:
     sgpr_spills: int
     scratch: int
     lds: int
-    parameters: tuple[tuple[str, str], ...]  # (name, Triton's type) of the arguments that a launch passes, in order
+    parameters: tuple[tuple[str, str], ...]  # (path, Triton's type) of the leaves that a launch passes
     threads: int  # of a workgroup
 
     def check(self, target: DeviceTarget) -> None:
@@ -112,7 +112,12 @@ def compile_launch(launch: Launch, target: DeviceTarget) -> CodeObject:
         sgpr_spills=_field(text, ".sgpr_spill_count"),
         scratch=_field(text, ".private_segment_fixed_size"),
         lds=kernel.metadata.shared,
-        parameters=tuple((n, t) for n, t in kernel.src.signature.items() if t != "constexpr"),
+        parameters=tuple(
+            (path, type)
+            for name, kind in kernel.src.signature.items()
+            for path, type in leaves(name, kind)
+            if type != "constexpr"
+        ),
         threads=kernel.metadata.num_warps * target.wave,
     )
 

@@ -41,7 +41,7 @@ class Patched:
                 if pc in self.found:
                     break
         launch = self.subject.launch
-        given = dict(zip(launch.fn.arg_names, launch.arguments(), strict=True))
+        given = launch.leaves()
         memory = Memory()
         arguments = emulator.kernarg(
             code, [(n, t, given[n]) for n, t in object.parameters], launch.grid, object, memory
