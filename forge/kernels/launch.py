@@ -52,8 +52,8 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, tuple):
         yield name, value
         return
-    for field, element in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
-        yield from leaves(f"{name}.{field}", element)
+    for part, element in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
+        yield from leaves(f"{name}.{part}", element)
 
 
 Step = Launch | Callable[[], Any]
