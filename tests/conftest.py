@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,3 +48,13 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_terminal_summary(terminalreporter):
     for line in _unexpected:
         terminalreporter.line(f"SKIPPED FOR NO GOOD REASON {line}", red=True)
+
+
+@pytest.fixture
+def unregistered():
+    """What the test registers is taken back when it is done."""
+    from forge.extensions import EXTENSIONS
+
+    undo = EXTENSIONS.mark()
+    yield
+    undo()

@@ -19,6 +19,7 @@ from types import ModuleType
 
 from forge import __version__
 from forge.errors import ForgeError
+from forge.extensions import register
 
 DEFECT, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse has already said why
         return end.code if isinstance(end.code, int) else 0
     try:
+        for source in args.register:
+            register(source)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -60,6 +63,9 @@ def verbs() -> dict[str, ModuleType]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="forge", description="Run language models from GGUF files.")
     parser.add_argument("--version", action="version", version=f"forge {__version__}")
+    parser.add_argument(
+        "--register", action="append", default=[], metavar="FILE", help="a file of ops, types or models of your own"
+    )
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = parser.add_subparsers(metavar="VERB", required=True)

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGMLQuantizationType, GGUFValueType
+from gguf.constants import GGUFValueType
 
 from forge.errors import FileFormatError, UnsupportedError
 from forge.gguf.wire import MAX_KEY_BYTES, Bytes, Cursor, format_error
@@ -29,19 +29,6 @@ MAX_NAME_BYTES = 64  # the specification's limit on a tensor's name
 MAX_DIMS = 4
 MAX_ELEMENTS = 1 << 62  # far beyond any file; keeps byte counts within what NumPy can index
 DEFAULT_ALIGNMENT = 32
-
-
-def _dtype_name(ggml_name: str) -> str:
-    """ggml's Q4_K is our q4_K, IQ2_XXS our iq2_xxs."""
-    name = ggml_name.lower()
-    return f"{name[:-1]}K" if name.endswith("_k") else name
-
-
-_DTYPE_BY_ID: Mapping[int, DType] = MappingProxyType(
-    # 42 is Q2_0 in ggml; the `gguf` package that we ask for may be older than it.
-    {42: DTYPES["q2_0"]}
-    | {int(t): DTYPES[_dtype_name(t.name)] for t in GGMLQuantizationType if _dtype_name(t.name) in DTYPES}
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +58,8 @@ def read_header(path: Path) -> Header:
     tensor_count, metadata_count = _read_preamble(cursor)
     metadata = _read_metadata(cursor, metadata_count)
     alignment = _alignment(cursor, metadata)
-    infos = [_read_info(cursor, i, alignment) for i in range(tensor_count)]
+    types = {d.gguf: d for d in DTYPES.values() if d.gguf is not None}
+    infos = [_read_info(cursor, i, alignment, types) for i in range(tensor_count)]
     start = -(-cursor.position // alignment) * alignment
     return Header(path, MappingProxyType(metadata), _place(cursor, data, infos, start))
 
@@ -143,7 +131,9 @@ def _alignment(cursor: Cursor, metadata: Mapping[str, Any]) -> int:
     return alignment
 
 
-def _read_info(cursor: Cursor, index: int, alignment: int) -> tuple[str, TensorType, int, int]:
+def _read_info(
+    cursor: Cursor, index: int, alignment: int, types: Mapping[int, DType]
+) -> tuple[str, TensorType, int, int]:
     """One tensor info: (name, type, offset in the data section, place of the info for error messages)."""
     start = cursor.position
     name = cursor.string(f"the name of tensor {index}", MAX_NAME_BYTES)
@@ -158,9 +148,9 @@ def _read_info(cursor: Cursor, index: int, alignment: int) -> tuple[str, TensorT
     shape = tuple(reversed(dims))  # GGUF names the fastest axis first, Forge last
     if not all(0 < d < MAX_ELEMENTS for d in dims) or prod(dims) > MAX_ELEMENTS:
         raise cursor.error(f"{what} has the impossible shape {shape}", start)
-    dtype = _DTYPE_BY_ID.get(ggml_type)
+    dtype = types.get(ggml_type)
     if dtype is None:
-        known = ", ".join(sorted({d.name for d in _DTYPE_BY_ID.values()}))
+        known = ", ".join(sorted(d.name for d in types.values()))
         raise UnsupportedError(
             f"{what} has ggml type {ggml_type}, which Forge does not know",
             where=f"{cursor.path}, byte {start}",

@@ -1,7 +1,7 @@
 """Types of graph values: symbolic dimensions, element types (GGUF block types included), tensors and state.
 
-Source of the block sizes: ggml's `ggml-common.h`, as published in the `gguf` package (`GGML_QUANT_SIZES`), which the
-tests compare with this table.
+Source of the block sizes and numbers: ggml's `ggml-common.h` and `ggml.h`, as published in the `gguf` package
+(`GGML_QUANT_SIZES`), which the tests compare with this table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from forge.errors import GraphError
+from forge.errors import GraphError, UsageError
+from forge.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ Dim = int | Sym
 
 @dataclass(frozen=True)
 class DType:
-    """An element type. `block` elements occupy `nbytes` bytes; `block` > 1 marks a quantized type."""
+    """An element type. `block` elements occupy `nbytes` bytes; `block` > 1 marks a quantized type.
+
+    `gguf` is the type's number in GGUF files. A type is known by name once it is in `DTYPES`.
+    """
 
     name: str
     block: int
     nbytes: int
+    gguf: int | None = None
 
     @property
     def quantized(self) -> bool:
@@ -62,25 +67,31 @@ class DType:
         return self.name
 
 
-def _table(rows: dict[str, tuple[int, int]]) -> dict[str, DType]:
-    return {name: DType(name, block, nbytes) for name, (block, nbytes) in rows.items()}
+def _unique(new: DType) -> None:
+    """A number that stands for a type in files stands for no other."""
+    taken = next((d for d in DTYPES.values() if d.gguf is not None and d.gguf == new.gguf), None)
+    if taken is not None:
+        raise UsageError(f"element type {new} has the number {new.gguf} in GGUF files, which is {taken}'s")
 
 
-DTYPES: Mapping[str, DType] = _table(
-    {
-        "f64": (1, 8), "f32": (1, 4), "f16": (1, 2), "bf16": (1, 2),
-        "i64": (1, 8), "i32": (1, 4), "i16": (1, 2), "i8": (1, 1), "u8": (1, 1), "bool": (1, 1),
-        "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
-        "q2_K": (256, 84), "q3_K": (256, 110), "q4_K": (256, 144), "q5_K": (256, 176), "q6_K": (256, 210),
-        "iq2_xxs": (256, 66), "iq2_xs": (256, 74), "iq2_s": (256, 82), "iq3_xxs": (256, 98), "iq3_s": (256, 110),
-        "iq1_s": (256, 50), "iq1_m": (256, 56), "iq4_nl": (32, 18), "iq4_xs": (256, 136),
-        "tq1_0": (256, 54), "tq2_0": (256, 66), "mxfp4": (32, 17), "nvfp4": (64, 36),
-        "q1_0": (128, 18), "q2_0": (64, 18),
-        # Our own: an activation row quantized in groups of 32, each with an f32 scale and an f32 sum; a value is one
-        # int8 code, or two of which the second counts 256ths of the first.
-        "a8": (32, 40), "a16": (32, 72),
-    }
-)  # fmt: skip
+# name: elements a block, bytes a block, number in GGUF files (None: no file holds it)
+_TABLE: Mapping[str, tuple[int, int, int | None]] = {
+    "f64": (1, 8, 28), "f32": (1, 4, 0), "f16": (1, 2, 1), "bf16": (1, 2, 30),
+    "i64": (1, 8, 27), "i32": (1, 4, 26), "i16": (1, 2, 25), "i8": (1, 1, 24), "u8": (1, 1, None), "bool": (1, 1, None),
+    "q4_0": (32, 18, 2), "q4_1": (32, 20, 3), "q5_0": (32, 22, 6), "q5_1": (32, 24, 7), "q8_0": (32, 34, 8),
+    "q2_K": (256, 84, 10), "q3_K": (256, 110, 11), "q4_K": (256, 144, 12), "q5_K": (256, 176, 13),
+    "q6_K": (256, 210, 14), "iq2_xxs": (256, 66, 16), "iq2_xs": (256, 74, 17), "iq2_s": (256, 82, 22),
+    "iq3_xxs": (256, 98, 18), "iq3_s": (256, 110, 21), "iq1_s": (256, 50, 19), "iq1_m": (256, 56, 29),
+    "iq4_nl": (32, 18, 20), "iq4_xs": (256, 136, 23), "tq1_0": (256, 54, 34), "tq2_0": (256, 66, 35),
+    "mxfp4": (32, 17, 39), "nvfp4": (64, 36, 40), "q1_0": (128, 18, 41), "q2_0": (64, 18, 42),
+    # Our own: an activation row quantized in groups of 32, each with an f32 scale and an f32 sum; a value is one
+    # int8 code, or two of which the second counts 256ths of the first.
+    "a8": (32, 40, None), "a16": (32, 72, None),
+}  # fmt: skip
+
+DTYPES: Registry[DType] = Registry(
+    DType, "element type", things=[DType(name, *row) for name, row in _TABLE.items()], check=_unique
+)
 
 
 def dtype(name: str | DType) -> DType:
@@ -89,7 +100,7 @@ def dtype(name: str | DType) -> DType:
         return name
     found = DTYPES.get(name)
     if found is None:
-        raise GraphError(f"unknown element type {name!r}", remedy=f"one of: {', '.join(DTYPES)}")
+        raise GraphError(f"unknown element type {name!r}", remedy=f"one of: {DTYPES.names()}")
     return found
 
 

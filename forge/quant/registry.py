@@ -1,27 +1,27 @@
-"""Which formats there are: every module of this folder that defines `FORMAT`. There is no list to edit."""
+"""Which formats there are: those that the modules of this folder define. There is no list to edit."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
-from forge.errors import UnsupportedError
-from forge.graph.types import DType
+from forge.errors import UnsupportedError, UsageError
+from forge.graph.types import DTYPES, DType
 from forge.quant.format import QuantFormat
+from forge.registry import Registry
 
 
-@cache
+def _typed(form: QuantFormat) -> None:
+    """A format is of an element type that is known. Raises UsageError."""
+    if form.name not in DTYPES:
+        raise UsageError(f"format {form.name} has no element type", remedy="define its DType beside it")
+
+
+FORMATS: Registry[QuantFormat] = Registry(QuantFormat, "format", package="forge.quant", check=_typed)
+
+
 def formats() -> Mapping[str, QuantFormat]:
     """Every format by the name of its element type. A file that does not import is reported as itself."""
-    found: dict[str, QuantFormat] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        form = getattr(importlib.import_module(f"forge.quant.{module.name}"), "FORMAT", None)
-        if isinstance(form, QuantFormat):
-            found[form.name] = form
-    return dict(sorted(found.items()))
+    return FORMATS
 
 
 def format_of(dtype: DType) -> QuantFormat:
@@ -29,6 +29,6 @@ def format_of(dtype: DType) -> QuantFormat:
     found = formats().get(dtype.name)
     if found is None:
         raise UnsupportedError(
-            f"element type {dtype} is not supported", remedy=f"use a file of one of: {', '.join(formats())}"
+            f"element type {dtype} is not supported", remedy=f"use a file of one of: {FORMATS.names()}"
         )
     return found

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.null
 def test_block_sizes_are_gguf_s(kind):
     ours = next(d for d in DTYPES.values() if d.name.lower() == kind.name.lower())
     assert (ours.block, ours.nbytes) == gguf.GGML_QUANT_SIZES[kind]
+    assert ours.gguf == kind.value
 
 
 def test_a_type_prints_binds_and_counts():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from kernels.harness import INTERPRETER
@@ -9,7 +11,6 @@ from kernels.harness import INTERPRETER
 from forge.errors import ShapeError
 from forge.graph.op import Case
 from forge.graph.types import tensor
-from forge.kernels import linear as module
 from forge.kernels.linear import cpu as linear_cpu
 from forge.kernels.linear import linear
 from forge.language import interpreted
@@ -26,6 +27,7 @@ from forge.verify import check
 @pytest.mark.parametrize("x", ["f16", "a8", "a16"])
 def test_the_library_product_in_chunks_of_the_weight(x, monkeypatch):
     """67 rows in chunks of 16: five chunks, the last of 3 rows."""
+    module = importlib.import_module("forge.kernels.linear")
     monkeypatch.setattr(module, "LIBRARY_WORKSPACE", 16 * 256 * 2)
     types = (tensor(x, 20, 256), tensor("q4_K", 67, 256), None)
     check(linear, Case(f"chunks {x}", types, {"out": "f16"}), linear.kernels["linear_library"], INTERPRETER, "cpu")
