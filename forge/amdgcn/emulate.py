@@ -24,7 +24,7 @@ from forge.amdgcn.machine.program import program
 from forge.amdgcn.state.memory import Memory
 from forge.amdgcn.state.traffic import Meter
 from forge.errors import UnsupportedError
-from forge.kernels.launch import Launch, Step
+from forge.lower.launch import Launch, Task
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import DeviceTarget
 
@@ -65,12 +65,12 @@ def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, 
     return run(_compiled(launch, target), launch, checks, count=count)
 
 
-def prepare(step: Step, target: DeviceTarget, checks: Checks = Checks()) -> Callable[[], Any]:
-    """`step` made to run emulated, again and again: a launch is compiled now; what is no launch is left as it is."""
-    if not isinstance(step, Launch):
-        return step
-    object = _compiled(step, target)
-    return lambda: run(object, step, checks)
+def prepare(task: Task, target: DeviceTarget, checks: Checks = Checks()) -> Callable[[], Any]:
+    """`task` made to run emulated, again and again: a launch is compiled now; what is no launch is left as it is."""
+    if not isinstance(task, Launch):
+        return task
+    object = _compiled(task, target)
+    return lambda: run(object, task, checks)
 
 
 def require(target: DeviceTarget) -> None:

@@ -20,7 +20,7 @@ from forge.graph.types import TensorType, tensor
 
 if TYPE_CHECKING:
     from forge.compiled import CompiledModel
-    from forge.lower.plan import Sizes
+    from forge.lower.sizes import Sizes
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -86,18 +86,18 @@ def measure(
     binding = executable.bind(sizes)
     used = tensor("i32", 1, -(-context // model.page_size))
     groups: dict[str, list[tuple[Node, Callable[[], Any]]]] = {}
-    for node, step in binding.steps:
-        groups.setdefault(_name(node, sizes, by_shape), []).append((node, step))
+    for node, task in binding.tasks:
+        groups.setdefault(_name(node, sizes, by_shape), []).append((node, task))
     on_gpu = model.device.type == "cuda"
     parts = []
-    for name, steps in groups.items():
-        nodes = list(dict.fromkeys(node for node, _ in steps))
-        calls = [step for _, step in steps]
+    for name, tasks in groups.items():
+        nodes = list(dict.fromkeys(node for node, _ in tasks))
+        calls = [task for _, task in tasks]
         sample = time_graph(calls, repetitions) if on_gpu else time_host(_in_turn(calls), repetitions)
         cost = sum((_cost(node, sizes, used) for node in nodes), Cost())
         parts.append(Part(name, len(nodes), len(calls), sample, Rate(sample.median, cost, model.target)))
     parts.sort(key=lambda p: -p.rate.seconds)
-    captured = time_graph([step for _, step in binding.steps], repetitions) if on_gpu else None
+    captured = time_graph([task for _, task in binding.tasks], repetitions) if on_gpu else None
     return Breakdown(tokens, context, tuple(parts), eager, captured)
 
 

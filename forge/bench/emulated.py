@@ -20,8 +20,8 @@ from forge.graph.op import Case, Op
 from forge.graph.types import tensor
 from forge.kernels import fills
 from forge.kernels.dequantize import BLOCK_TYPES
-from forge.kernels.launch import Launch, Step
 from forge.kernels.paged_attention.cases import batch
+from forge.lower.launch import Launch, Task
 from forge.lower.select import call_of, select
 from forge.target import DeviceTarget
 from forge.verify import check
@@ -80,8 +80,8 @@ def count(ops: Mapping[str, Op], target: DeviceTarget) -> Iterator[CountedRow]:
                 kernel = select(call_of(op, case.types, case.attrs, target), STORE).kernel
             except UnsupportedError:
                 continue
-            outcome = check(op, case, kernel, target, "cpu", lambda step: _counted(step, target))
-            done = [s for s in outcome.steps if isinstance(s, Emulation)]
+            outcome = check(op, case, kernel, target, "cpu", lambda task: _counted(task, target))
+            done = [s for s in outcome.tasks if isinstance(s, Emulation)]
             counts = [s.counters for s in done if s.counters is not None]
             if not counts:
                 continue  # a library's kernel
@@ -94,8 +94,8 @@ def count(ops: Mapping[str, Op], target: DeviceTarget) -> Iterator[CountedRow]:
             )  # fmt: skip
 
 
-def _counted(step: Step, target: DeviceTarget) -> Any:
-    return emulate(step, target, count=True) if isinstance(step, Launch) else step()
+def _counted(task: Task, target: DeviceTarget) -> Any:
+    return emulate(task, target, count=True) if isinstance(task, Launch) else task()
 
 
 def cases(op: Op) -> list[Case]:

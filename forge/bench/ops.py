@@ -6,14 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from forge.bench.operands import copied, selection_of, steps_of, values_of
 from forge.bench.roofline import Rate
 from forge.bench.timing import Sample, time_graph, time_host
 from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
+from forge.graph.types import DTYPES, TensorType
+from forge.lower import schedule
 from forge.lower.executable import prepare_launch
+from forge.lower.operands import empty, torch_dtype
+from forge.quant import Packed, dense_as
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
+from forge.verify.operands import seeded
 
 if TYPE_CHECKING:
     import torch
@@ -47,16 +51,17 @@ def measure(ops: Mapping[str, Op], target: DeviceTarget, device: torch.device) -
             continue
         for case in worth_timing(op):
             try:
-                selection = selection_of(op, case, target, store)
+                found = schedule.of_call(op, case.types, case.attrs, target, store)
             except UnsupportedError:
                 continue
             cost = op.cost(*case.types, **case.attrs)
             copies = 1 if device.type == "cpu" else max(1, min(MOST_COPIES, ROTATED // max(cost.bytes, 1)))
-            values = values_of(selection, case, device)
+            values = operands_of(found, op, case, device)
             sets = [values, *(copied(values) for _ in range(copies - 1))]
-            sample = _time([steps_of(selection, v, device) for v in sets], device)
+            sample = _time([_tasks(found, each, device) for each in sets], device)
+            kernel = "; ".join(str(step.selection) for step in found.steps if step.selection)
             types = ", ".join(str(t) for t in case.types if t is not None)
-            yield OpRow(op.name, case.name, types, str(selection), copies, sample, Rate(sample.median, cost, target))
+            yield OpRow(op.name, case.name, types, kernel, copies, sample, Rate(sample.median, cost, target))
 
 
 def worth_timing(op: Op, cases: Iterable[Case] | None = None) -> list[Case]:
@@ -71,8 +76,44 @@ def worth_timing(op: Op, cases: Iterable[Case] | None = None) -> list[Case]:
     return [case for _, case in best.values()]
 
 
+def operands_of(found: schedule.Schedule, op: Op, case: Case, device: torch.device) -> dict[str, Any]:
+    """Seeded operands of a case by name, each in the layout that the kernels take best."""
+    made = dict(zip(op.operands, seeded(op, case), strict=True))
+    for step in found.steps:
+        layouts = step.selection.layouts if step.selection else {}
+        for name, value in zip(step.node.op.operands if step.node.op else (), step.node.inputs, strict=True):
+            if name in layouts and value is not None and value.node.leaf:
+                made[value.node.name] = _stored(made[value.node.name], layouts[name][0])
+    return {name: None if v is None else v.to(device) for name, v in made.items()}
+
+
+def copied(operands: Mapping[str, Any]) -> dict[str, Any]:
+    """The same operands in memory of their own."""
+    return {name: None if v is None else _clone(v) for name, v in operands.items()}
+
+
+def _tasks(found: schedule.Schedule, operands: Mapping[str, Any], device: torch.device) -> list[Any]:
+    """The tasks of a scheduled call on these operands, with results and scratch of their own."""
+    built = schedule.build(found, lambda p: operands[p.leaf.name] if p.leaf else empty(p.type, device))
+    return [task for _, task in built.tasks]
+
+
+def _clone(value: Any) -> Any:
+    if isinstance(value, Packed):
+        return Packed(value.type, {n: p.clone() for n, p in value.planes.items()}, value.layout)
+    return value.clone()
+
+
+def _stored(value: Any, layout: str) -> Any:
+    """A weight in one of the layouts of `forge.lower.weights`."""
+    if layout == "planes":
+        return value
+    dtype = torch_dtype(TensorType((), DTYPES[layout.removeprefix("dense:")]))
+    return dense_as(value, dtype) if isinstance(value, Packed) else value.to(dtype)
+
+
 def _time(copies: list[list[Any]], device: torch.device) -> Sample:
-    calls = [prepare_launch(step) for steps in copies for step in steps]
+    calls = [prepare_launch(task) for tasks in copies for task in tasks]
     if device.type == "cuda":
         return Sample(tuple(s / len(copies) for s in time_graph(calls).seconds))
 

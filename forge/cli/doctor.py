@@ -157,7 +157,7 @@ def _cross_compile() -> str:
     """Compile one kernel for an AMD GPU that need not be here."""
     from forge.graph.types import tensor
     from forge.kernels import load
-    from forge.kernels.launch import Launch
+    from forge.lower.launch import Launch
     from forge.lower.offline import compile_launch
     from forge.lower.operands import empty
     from forge.lower.select import call_of, select

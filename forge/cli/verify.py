@@ -21,7 +21,7 @@ from forge.cli.terminal import emit, emit_json, markdown, note
 from forge.errors import ForgeError, UsageError
 
 if TYPE_CHECKING:
-    from forge.kernels.launch import Step
+    from forge.lower.launch import Task
     from forge.target import DeviceTarget
 
 SUMMARY = "every kernel against its oracle, on a device or emulated"
@@ -81,7 +81,7 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
     from forge.verify import check, serving
 
     where = target(args.emulate or args.target)
-    execute, device = _emulating(args, where) if args.emulate else (lambda step: step(), str(device_of(where)))
+    execute, device = _emulating(args, where) if args.emulate else (lambda task: task(), str(device_of(where)))
     for op, case, kernel, _ in serving(where):
         if (args.op and op.name not in args.op) or (args.emulate and not (case.small or args.all)):
             continue
@@ -92,21 +92,21 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
         except ForgeError as error:
             row.failure = str(error)
         else:
-            done = [s for s in outcome.steps if hasattr(s, "instructions")]
+            done = [s for s in outcome.tasks if hasattr(s, "instructions")]
             if args.emulate and not done:
                 continue  # a kernel of torch's own: there is no code of ours to emulate
-            row.error, row.launches = outcome.error, len(outcome.steps)
+            row.error, row.launches = outcome.error, len(outcome.tasks)
             row.instructions = sum(s.instructions for s in done)
         row.seconds = time.perf_counter() - begin
         yield row
 
 
-def _emulating(args: argparse.Namespace, where: DeviceTarget) -> tuple[Callable[[Step], Any], str]:
+def _emulating(args: argparse.Namespace, where: DeviceTarget) -> tuple[Callable[[Task], Any], str]:
     from forge.amdgcn.emulate import Checks, prepare, require
 
     require(where)
     checks = Checks(waits=args.waits, races=args.races)
-    return lambda step: prepare(step, where, checks)(), "cpu"
+    return lambda task: prepare(task, where, checks)(), "cpu"
 
 
 def _by_kernel(rows: list[Row]) -> list[Row]:

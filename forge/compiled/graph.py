@@ -65,4 +65,4 @@ class CompiledGraph:
             return Executable(self.plan, weights, device)
         from forge.amdgcn.emulate import prepare
 
-        return Executable(self.plan, weights, device, lambda step: prepare(step, self.target))
+        return Executable(self.plan, weights, device, lambda task: prepare(task, self.target))

@@ -17,10 +17,11 @@ from forge.device import device_of, free_memory
 from forge.errors import MemoryPlanError, UsageError
 from forge.graph.ir import Graph
 from forge.graph.passes import optimize
-from forge.lower.buckets import pad
 from forge.lower.offline import CodeObject, compile_launch, plan_launches
+from forge.lower.padding import pad
 from forge.lower.pipeline import options
-from forge.lower.plan import Plan, Sizes
+from forge.lower.plan import Plan
+from forge.lower.sizes import Sizes
 from forge.models import architecture
 from forge.models.architecture import check_tensors
 from forge.models.decoder import Config, Limits, Precision
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from forge.kernels.launch import Step
     from forge.lower.executable import Executable
+    from forge.lower.launch import Task
     from forge.lower.weights import Progress, Source
     from forge.runtime.batch import Batch
 
@@ -92,7 +93,7 @@ class CompiledModel:
     def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
         page = one.state_bytes
-        self.budget = Budget(one.weight_bytes, 0, one.arena.nbytes, one.scratch, self._free(memory))
+        self.budget = Budget(one.weight_bytes, 0, one.arena, one.scratch, self._free(memory))
         left = (self.budget.free - self.budget.total) // page
         if left < per_seq:
             raise MemoryPlanError(
@@ -101,7 +102,7 @@ class CompiledModel:
                 remedy="a smaller context=, max_tokens= or max_seqs=, or a file of fewer bits a weight",
             )
         pages = min(left, per_seq * max_seqs)
-        self.budget = Budget(one.weight_bytes, pages * page, one.arena.nbytes, one.scratch, self.budget.free)
+        self.budget = Budget(one.weight_bytes, pages * page, one.arena, one.scratch, self.budget.free)
         return pages
 
     def _free(self, memory: int | None) -> int:
@@ -143,11 +144,11 @@ class CompiledModel:
                 self._executable = Executable(self.plan, weights, device, self._prepare if self.emulate else None)
             return self._executable
 
-    def _prepare(self, step: Step) -> Callable[[], Any]:
-        """A step of emulated code."""
+    def _prepare(self, task: Task) -> Callable[[], Any]:
+        """A task of emulated code."""
         from forge.amdgcn.emulate import prepare
 
-        return prepare(step, self.target)
+        return prepare(task, self.target)
 
     def run(self, batch: Batch) -> torch.Tensor:
         """Logits f32[R,V] of the batch's `logit_rows`; keys and values go to its slots. See `Runner`."""
@@ -202,7 +203,7 @@ class CompiledModel:
         if self.target.backend != "hip":
             raise UsageError(f"code objects are AMD's; the target is {self.target}")
         seen: set[bytes] = set()
-        for node, launch in plan_launches(self.plan, sizes or self.plan.ladder[0]):
+        for node, launch in plan_launches(self.plan, sizes or self.plan.sizes[0]):
             code = compile_launch(launch, self.target)
             if code.binary not in seen:
                 seen.add(code.binary)

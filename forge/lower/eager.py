@@ -9,7 +9,7 @@ from typing import Any
 from forge.errors import DeviceError, GraphError
 from forge.graph.op import Op
 from forge.lower.operands import empty, type_of
-from forge.lower.select import call_of, select
+from forge.lower.schedule import build, of_call
 from forge.target import TARGETS, DeviceTarget, detect_gpu
 from forge.tune.store import TuningStore
 
@@ -45,13 +45,10 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: Dev
     if op.view:
         return op.reference(*operands, **attrs)
     device = given[0].device
-    call = call_of(op, tuple(type_of(o) for o in operands), attrs, target or target_of(device))
-    selection = select(call, _store())
-    written = operands[op.operands.index(op.writes)] if op.writes else None
-    fresh = call.results[1:] if op.writes else call.results
-    outputs = tuple(empty(t, device) for t in fresh)
-    work = tuple(empty(t, device) for t in selection.workspace)
-    for step in selection.build(outputs, operands, work):
-        step()
-    results = outputs if written is None else (written, *outputs)
+    where = target or target_of(device)
+    found = of_call(op, tuple(type_of(o) for o in operands), attrs, where, _store())
+    by_name = dict(zip(op.operands, operands, strict=True))
+    built = build(found, lambda place: by_name[place.leaf.name] if place.leaf else empty(place.type, device))
+    built.run()
+    results = tuple(built.outputs.values())
     return results[0] if len(results) == 1 else results

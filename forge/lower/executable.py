@@ -1,4 +1,4 @@
-"""A plan made to run: memory, weights, and the steps of each set of sizes with all their arguments in place.
+"""A plan made to run: memory, weights, and the tasks of each set of sizes with all their arguments in place.
 
 `run` binds the sizes of its inputs on first use: kernels are selected, built and compiled, views of the arena are
 made, and every launch is prepared down to its argument list. After that a step with the same sizes copies its inputs,
@@ -16,49 +16,55 @@ import numpy as np
 import torch
 
 from forge.errors import DeviceError, GraphError, MemoryPlanError
-from forge.graph.ir import Node, Value
+from forge.graph.ir import Node
+from forge.graph.leaves import Leaf
 from forge.graph.types import TensorType
 from forge.kernels.fills import TORCH
-from forge.kernels.launch import Launch, Step
 from forge.language import interpreted
-from forge.lower.memory import align, stored_bytes, workspace_offsets
+from forge.lower.launch import Launch, Task
+from forge.lower.memory import align, stored_bytes
 from forge.lower.operands import activation_planes, constant_tensor, torch_dtype
-from forge.lower.plan import Plan, Sizes
+from forge.lower.plan import Plan
+from forge.lower.schedule import Place, build
+from forge.lower.sizes import Sizes
 from forge.quant.packed import Packed
 
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
 INPUT_ALIGNMENT = 16  # bytes: kernels may assume that pointers are multiples of it
 
-Prepare = Callable[[Step], Callable[[], Any]]
+Prepare = Callable[[Task], Callable[[], Any]]
+Progress = Callable[[int, int], None]  # (bindings made, bindings in all)
 
 
 @dataclass(frozen=True)
 class Binding:
-    """Prepared steps for one set of sizes, with the places of inputs and the tensors of outputs."""
+    """Prepared tasks for one set of sizes, with the places of inputs and the tensors of outputs."""
 
     sizes: Sizes
     staging: Mapping[str, slice]
     length: int
-    steps: tuple[tuple[Node, Callable[[], Any]], ...]
+    tasks: tuple[tuple[Node, Callable[[], Any]], ...]
     outputs: Mapping[str, Any]
 
 
 class Executable:
     """Runs a plan on a device. One thread may call `run` at a time; outputs are valid until the next call.
 
-    States live in `states` by name and are updated in place by each run. `prepare` makes a kernel's step replayable: by
+    States live in `states` by name and are updated in place by each run. `prepare` makes a task replayable: by
     default a launch on the device.
     """
 
     def __init__(
         self, plan: Plan, weights: Mapping[Node, Any], device: torch.device, prepare: Prepare | None = None
     ) -> None:
-        self.plan, self.weights, self.device = plan, weights, device
-        self._prepare_step = prepare or prepare_launch
-        self._arena = self._allocate(plan.arena.nbytes, "activations")
+        self.plan, self.device = plan, device
+        self._prepare_task = prepare or prepare_launch
+        self._arena = self._allocate(plan.arena, "activations")
         self._scratch = self._allocate(plan.scratch, "scratch")
         self.states = {n.name: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
-        self._constants = {n: constant_tensor(n, device) for n in plan.graph.leaves("constant")}
+        self._fixed: dict[Leaf | None, Any] = {leaf.leaf: tensor for leaf, tensor in weights.items()}
+        self._fixed |= {n.leaf: constant_tensor(n, device) for n in plan.graph.leaves("constant")}
+        self._fixed |= {n.leaf: self.states[n.name] for n in plan.graph.leaves("state")}
         self._inputs = {n.name: n for n in plan.graph.leaves("input")}
         most = sum(align(n.types[0].upper().nbytes) for n in self._inputs.values())
         self._host = torch.zeros(most, dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -81,21 +87,31 @@ class Executable:
         if self._copied is not None:
             self._staged[: binding.length].copy_(self._host[: binding.length], non_blocking=True)
             self._copied.record()
-        for _, step in binding.steps:
-            step()
+        for _, task in binding.tasks:
+            task()
         return binding.outputs
 
     def bind(self, sizes: Sizes) -> Binding:
-        """The prepared steps for `sizes`, made on first use."""
+        """The prepared tasks for `sizes`, made on first use."""
         key = tuple(sizes[n] for n in sorted(sizes))
         found = self._bindings.get(key)
         if found is None:
             found = self._bindings[key] = self._prepare(sizes)
-            if len(self._bindings) > BINDINGS:
+            if len(self._bindings) > max(BINDINGS, len(self.plan.sizes)):
                 self._bindings.popitem(last=False)
         else:
             self._bindings.move_to_end(key)
         return found
+
+    def prepare_all(self, progress: Progress | None = None) -> None:
+        """Bind every size of the plan's list, so that none is compiled while serving; `progress(done, all)` after each.
+
+        Of use where steps are padded to that list, on a GPU.
+        """
+        for done, sizes in enumerate(self.plan.sizes, 1):
+            self.bind(sizes)
+            if progress:
+                progress(done, len(self.plan.sizes))
 
     def _sizes(self, inputs: Mapping[str, np.ndarray | torch.Tensor]) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -114,46 +130,27 @@ class Executable:
         return sizes
 
     def _prepare(self, sizes: Sizes) -> Binding:
-        values: dict[Value, Any] = {Value(leaf): t for leaf, t in (*self.weights.items(), *self._constants.items())}
+        schedule = self.plan.schedule(sizes)
+        rooms = {"arena": self._arena, "scratch": self._scratch}
+        for room, nbytes in (("arena", schedule.arena), ("scratch", schedule.scratch)):
+            if nbytes > rooms[room].numel():  # sizes that are not on the plan's list, which a CPU meets
+                rooms[room] = self._allocate(nbytes, room)
         staging, length = {}, 0
         for name, leaf in self._inputs.items():
-            type = leaf.types[0].bind(sizes)
-            staging[name] = slice(length, length + type.nbytes)
-            values[Value(leaf)] = _carve(self._staged, length, type)
-            length += -(-type.nbytes // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
-        for leaf in self.plan.graph.leaves("state"):
-            values[Value(leaf)] = self.states[leaf.name]
-        chosen = dict(self.plan.selections(sizes))
-        steps: list[tuple[Node, Callable[[], Any]]] = []
-        for node in self.plan.graph.calls():
-            assert node.op is not None
-            operands = tuple(None if v is None else values[v] for v in node.inputs)
-            if node.op.view:
-                values[Value(node)] = self._view(node, operands)
-                continue
-            for value in node.outputs:
-                slot = self.plan.arena.slots.get(value)
-                if slot is not None:
-                    values[value] = _carve(self._arena, slot.offset, value.type.bind(sizes))
-            if node.op.writes:
-                values[Value(node)] = operands[node.op.operands.index(node.op.writes)]
-            outputs = tuple(values[v] for v in node.outputs[1 if node.op.writes else 0 :])
-            work = self._work(chosen[node].workspace)
-            steps += ((node, self._prepare_step(s)) for s in chosen[node].build(outputs, operands, work))
-        return Binding(sizes, staging, length, tuple(steps), {n: values[v] for n, v in self.plan.graph.outputs.items()})
+            nbytes = leaf.types[0].bind(sizes).nbytes
+            staging[name] = slice(length, length + nbytes)
+            length += -(-nbytes // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
 
-    def _view(self, node: Node, operands: tuple[Any, ...]) -> Any:
-        assert node.op is not None
-        view = node.op.reference(*operands, **node.attrs)
-        if view.untyped_storage().data_ptr() != operands[0].untyped_storage().data_ptr():
-            raise GraphError(f"{node.label} copies where it must view: its operand's rows lie apart")
-        return view
+        def memory(place: Place) -> Any:
+            if place.leaf is None:
+                return _carve(rooms[place.room], place.offset, place.type)
+            if place.room == "input":
+                return _carve(self._staged, staging[place.leaf.name].start, place.type)
+            return self._fixed[place.leaf]
 
-    def _work(self, types: tuple[TensorType, ...]) -> tuple[Any, ...]:
-        offsets, total = workspace_offsets(types)
-        if total > self._scratch.numel():  # sizes that the plan did not look at ahead
-            self._scratch = self._allocate(total, "scratch")
-        return tuple(_carve(self._scratch, o, t) for o, t in zip(offsets, types, strict=True))
+        built = build(schedule, memory)
+        tasks = tuple((node, self._prepare_task(task)) for node, task in built.tasks)
+        return Binding(sizes, staging, length, tasks, built.outputs)
 
     def _allocate(self, nbytes: int, what: str) -> torch.Tensor:
         try:
@@ -186,18 +183,18 @@ def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:
     return memory[offset : offset + type.nbytes].view(torch_dtype(type)).view(type.concrete())
 
 
-def prepare_launch(step: Step) -> Callable[[], Any]:
-    """A step that can be replayed with the least work: a Triton launch is compiled now and held with its arguments."""
-    if not isinstance(step, Launch) or interpreted():
-        return step
+def prepare_launch(task: Task) -> Callable[[], Any]:
+    """A task that can be replayed with the least work: a Triton launch is compiled now and held with its arguments."""
+    if not isinstance(task, Launch) or interpreted():
+        return task
     try:
-        kernel = step.fn.run(*step.args, grid=step.grid, warmup=True, **step.meta)
+        kernel = task.fn.run(*task.args, grid=task.grid, warmup=True, **task.meta)
         run, function, packed = kernel.run, kernel.function, kernel.packed_metadata
     except Exception as error:  # Triton raises many kinds; each is the compiler's or the driver's word on this kernel
-        raise DeviceError(f"{step.fn.__name__} with grid {step.grid} cannot be launched: {error}") from error
+        raise DeviceError(f"{task.fn.__name__} with grid {task.grid} cannot be launched: {error}") from error
     stream_of = torch._C._cuda_getCurrentRawStream  # the public way costs ten times as much, at each launch
-    x, y, z = step.grid
-    arguments = tuple(step.arguments())
+    x, y, z = task.grid
+    arguments = tuple(task.arguments())
 
     device = torch.cuda.current_device()
 

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from forge.errors import CompileError
-from forge.graph.ir import Node, Value
-from forge.kernels.launch import Launch, leaves
+from forge.graph.ir import Node
 from forge.language import require_triton
+from forge.lower.launch import Launch, leaves
 from forge.lower.operands import empty
-from forge.lower.plan import Plan, Sizes
+from forge.lower.plan import Plan
+from forge.lower.schedule import Place, build
+from forge.lower.sizes import Sizes
 from forge.target import DeviceTarget
 
 
@@ -132,24 +134,11 @@ def _field(assembly: str, name: str, default: int | None = None) -> int:
 
 def plan_launches(plan: Plan, sizes: Sizes) -> Iterator[tuple[Node, Launch]]:
     """Every launch of a plan at `sizes`, built on torch's meta device: nothing is allocated and nothing runs."""
-    values: dict[Value, Any] = {}
-    for leaf in plan.graph.nodes:
-        if leaf.op is None:
-            storage = plan.weights.get(leaf)
-            type = leaf.types[0].bind(sizes)
-            values[Value(leaf)] = storage.load_meta() if storage else empty(type, "meta")
-    chosen = dict(plan.selections(sizes))
-    for node in plan.graph.calls():
-        assert node.op is not None
-        operands = tuple(None if v is None else values[v] for v in node.inputs)
-        if node.op.view:
-            values[Value(node)] = node.op.reference(*operands, **node.attrs)
-            continue
-        fresh = node.outputs[1 if node.op.writes else 0 :]
-        values.update((v, empty(v.type.bind(sizes), "meta")) for v in fresh)
-        if node.op.writes:
-            values[Value(node)] = operands[node.op.operands.index(node.op.writes)]
-        work = tuple(empty(t, "meta") for t in chosen[node].workspace)
-        for step in chosen[node].build(tuple(values[v] for v in fresh), operands, work):
-            if isinstance(step, Launch):
-                yield node, step
+    weights = {leaf.leaf: storage for leaf, storage in plan.weights.items()}
+
+    def memory(place: Place) -> Any:
+        return weights[place.leaf].load_meta() if place.room == "weight" else empty(place.type, "meta")
+
+    for node, task in build(plan.schedule(sizes), memory).tasks:
+        if isinstance(task, Launch):
+            yield node, task

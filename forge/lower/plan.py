@@ -2,75 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from forge.graph.ir import Graph, Node, types_of
-from forge.graph.op import Call
-from forge.lower.memory import Arena, owner, plan_arena, workspace_offsets
-from forge.lower.select import Selection, select
-from forge.lower.weights import Storage, plan_weights
+from forge.graph.ir import Graph, Node
+from forge.graph.leaves import Leaf
+from forge.lower.compose import Composer, Lowered
+from forge.lower.memory import owner, workspace_offsets
+from forge.lower.schedule import Schedule, schedule
+from forge.lower.sizes import Sizes, planned
+from forge.lower.weights import Storage, agree, natural
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
-
-Sizes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An optimized graph with its arena, its weights' layouts and its scratch memory, for one target. Immutable."""
+    """An optimized graph with its memory and its weights' layouts, for one target. Immutable.
+
+    What is asked of it is worked out on first use, by one thread at a time.
+    """
 
     graph: Graph
     target: DeviceTarget
     store: TuningStore
 
-    def selections(self, sizes: Sizes) -> Iterator[tuple[Node, Selection]]:
-        """The kernel and configuration of each call when the symbols have these sizes; views have none."""
-        for node in self.graph.calls():
-            assert node.op is not None
-            if node.op.view:
-                continue
-            types = tuple(t and t.bind(sizes) for t in types_of(node.inputs))
-            call = Call(node.op, types, tuple(t.bind(sizes) for t in node.types), node.attrs, self.target)
-            yield node, select(call, self.store)
+    def schedule(self, sizes: Sizes) -> Schedule:
+        """What runs when the symbols have these sizes."""
+        return schedule(self._composer.at(sizes), sizes)
 
     @cached_property
-    def ladder(self) -> tuple[Sizes, ...]:
-        """Sizes at which kernels and scratch are looked at ahead: powers of two of tokens, with few and many rows."""
-        most = {name: sym.max for name, sym in self.graph.symbols.items()}
-        if not most:
-            return ({},)
-        out: list[Sizes] = []
-        tokens = 1
-        while True:
-            tokens = min(tokens, most.get("T", 1))
-            for few in (True, False):
-                out.append({n: 1 if few and n != "T" else min(tokens, bound) for n, bound in most.items()})
-            if tokens == most.get("T", 1):
-                return tuple(out)
-            tokens *= 2
+    def sizes(self) -> tuple[Sizes, ...]:
+        """The sizes that are planned ahead, smallest first: those that steps are padded to on a GPU."""
+        return planned(self.bounds)
 
     @cached_property
-    def arena(self) -> Arena:
-        return plan_arena(self.graph)
+    def bounds(self) -> Mapping[str, int]:
+        """The most that each symbol may be."""
+        return {name: sym.max for name, sym in self.graph.symbols.items()}
 
     @cached_property
-    def _ahead(self) -> list[tuple[Node, Selection]]:
-        """Every selection at every size of the ladder: the costly part of planning, so made once."""
-        return [chosen for sizes in self.ladder for chosen in self.selections(sizes)]
+    def arena(self) -> int:
+        """Bytes for intermediate values, enough for any of the sizes planned ahead."""
+        return max(lowered.arena.nbytes for lowered in self._ahead)
 
     @cached_property
     def scratch(self) -> int:
-        """Bytes of scratch that the hungriest call wants at any of the sizes looked at; calls share it."""
-        return max((workspace_offsets(s.workspace)[1] for _, s in self._ahead), default=0)
+        """Bytes of scratch that the hungriest call wants at any of the sizes planned ahead; calls share it."""
+        wanted = (
+            workspace_offsets(selection.workspace)[1]
+            for lowered, sizes in self._ahead.items()
+            for kind in lowered.distinct
+            for selection in kind.selections(sizes)
+        )
+        return max(wanted, default=0)
 
     @cached_property
     def weights(self) -> dict[Node, Storage]:
-        chosen: dict[Node, list[Selection]] = {}
-        for node, selection in self._ahead:
-            chosen.setdefault(node, []).append(selection)
-        return plan_weights(self.graph, chosen)
+        """How each weight is kept: in a layout that every kernel takes which reads it at a size planned ahead."""
+        wishes: dict[Leaf | None, dict[tuple[str, ...], None]] = {}
+        for lowered, sizes in self._ahead.items():
+            layouts = {kind: [s.layouts for s in kind.selections(sizes)] for kind in lowered.distinct}
+            for leaf, operand, kind in lowered.weights:
+                found = wishes.setdefault(leaf.leaf, {})
+                found.update(dict.fromkeys(each.get(operand, (natural(leaf.types[0]),)) for each in layouts[kind]))
+        return {n: Storage(n, agree(n, tuple(wishes.get(n.leaf, ())))) for n in self.graph.leaves("weight")}
+
+    @cached_property
+    def _ahead(self) -> Mapping[Lowered, list[Sizes]]:
+        """The graphs that run at the sizes planned ahead, each with its sizes."""
+        found: dict[Lowered, list[Sizes]] = {}
+        for sizes in self.sizes:
+            found.setdefault(self._composer.at(sizes), []).append(sizes)
+        return found
+
+    @cached_property
+    def _composer(self) -> Composer:
+        return Composer(self.graph, self.target, self.store)
 
     @property
     def weight_bytes(self) -> int:
@@ -83,29 +92,23 @@ class Plan:
         return sum(n.types[0].nbytes for n in self.graph.leaves("state"))
 
     def __str__(self) -> str:
-        return self.describe(self.ladder[-1])
+        return self.describe(self.sizes[-1])
 
     def describe(self, sizes: Sizes) -> str:
         """The plan at the given sizes: memory, then a line a step."""
         shown = ", ".join(f"{n}={s}" for n, s in sizes.items())
         lines = [
             f"plan {self.graph.name} for {self.target} at {shown}",
-            f"weights {self.weight_bytes:,} B  state {self.state_bytes:,} B  arena {self.arena.nbytes:,} B  "
+            f"weights {self.weight_bytes:,} B  state {self.state_bytes:,} B  arena {self.arena:,} B  "
             f"scratch {self.scratch:,} B",
         ]
-        chosen = dict(self.selections(sizes))
-        for node in self.graph.calls():
-            assert node.op is not None
+        found = self.schedule(sizes)
+        for step in found.steps:
+            node = step.node
             types = ", ".join(str(t.bind(sizes)) for t in node.types)
-            how = "view" if node.op.view else str(chosen[node])
-            lines.append(f"%{node.number} {node.op.name} {how} : {types} {self._places(node)}".rstrip())
+            places = " ".join(str(found.places[owner(value)]) for value in node.outputs)
+            how = "view" if step.selection is None else step.selection
+            lines.append(f"%{node.number} {node.op and node.op.name} {how} : {types} {places}")
         for leaf, storage in self.weights.items():
             lines.append(f"{leaf.label} : {leaf.types[0]} {storage.layout} {storage.nbytes:,} B")
         return "\n".join(lines) + "\n"
-
-    def _places(self, node: Node) -> str:
-        places = []
-        for value in node.outputs:
-            slot = self.arena.slots.get(owner(value))
-            places.append(f"@{slot.offset}" if slot else f"in {owner(value).node.label}")
-        return " ".join(places)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from forge.errors import UnsupportedError
 from forge.graph.op import Call, Kernel, Op, Types
 from forge.graph.types import TensorType
-from forge.kernels.launch import Site, Step
+from forge.lower.launch import Site, Task
 from forge.target import DeviceTarget
 from forge.tune.store import Choice, TuningStore
 
@@ -22,15 +23,21 @@ class Selection:
     kernel: Kernel
     choice: Choice
 
-    @property
+    @cached_property
     def workspace(self) -> tuple[TensorType, ...]:
+        """The types of the scratch tensors that the kernel wants."""
         return self.kernel.workspace(self.call, self.choice.config)
 
-    def build(self, outputs: tuple[Any, ...], operands: tuple[Any, ...], work: tuple[Any, ...]) -> list[Step]:
-        """The steps that carry out the call on these tensors."""
+    @cached_property
+    def layouts(self) -> Mapping[str, tuple[str, ...]]:
+        """The layouts that the kernel takes of weights, by operand; of an operand without a word, its natural one."""
+        return self.kernel.layouts(self.call) if self.kernel.layouts else {}
+
+    def build(self, outputs: tuple[Any, ...], operands: tuple[Any, ...], work: tuple[Any, ...]) -> list[Task]:
+        """The tasks that carry out the call on these tensors."""
         site = Site(self.call.target, self.choice.config, work)
-        steps = self.kernel.build(site, *outputs, *operands, **self.call.attrs)
-        return list(steps) if isinstance(steps, (list, tuple)) else [steps]
+        tasks = self.kernel.build(site, *outputs, *operands, **self.call.attrs)
+        return list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
 
     def __str__(self) -> str:
         config = " ".join(f"{k}={v}" for k, v in self.choice.config.items())
@@ -42,14 +49,33 @@ def call_of(op: Op, types: Types, attrs: Mapping[str, Any], target: DeviceTarget
     return Call(op, types, op.infer(types, attrs), attrs, target)
 
 
-def select(call: Call, store: TuningStore) -> Selection:
-    """The first kernel that serves `call`, in the order of declaration. Raises UnsupportedError if none does."""
+def find(call: Call, store: TuningStore) -> Selection | None:
+    """The first kernel that serves `call`, in the order of declaration, or None."""
     for kernel in call.op.kernels.values():
         if kernel.serves(call):
             return Selection(call, kernel, store.get(kernel, call))
-    tried = ", ".join(k.name for k in call.op.kernels.values()) or "none"
-    raise UnsupportedError(
-        f"no kernel serves {call.describe()}",
-        where=f"kernels of {call.op.name}: {tried}",
+    return None
+
+
+def select(call: Call, store: TuningStore) -> Selection:
+    """The kernel of the op's own that serves `call`. Raises UnsupportedError if none does."""
+    found = find(call, store)
+    if found is None:
+        raise unserved(call)
+    return found
+
+
+def unserved(call: Call, *within: Call) -> UnsupportedError:
+    """That no kernel serves `call`, which calls `within` it would be composed from, innermost first."""
+    where = f"kernels of {call.op.name}: {_kernels(call.op)}"
+    for outer in within:
+        where += f"; of {outer.op.name}, whose `equals` needs it: {_kernels(outer.op)}"
+    return UnsupportedError(
+        f"no kernel serves {call.describe()}" + "".join(f", as part of {outer.describe()}" for outer in within),
+        where=where,
         remedy="use operands of a type that one of them takes, or add a kernel to the op's file",
     )
+
+
+def _kernels(op: Op) -> str:
+    return ", ".join(op.kernels) or "none"

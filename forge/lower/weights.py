@@ -6,16 +6,15 @@ other type as it is. Layouts: "planes", "dense:f32", "dense:f16", "dense:bf16".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forge.errors import GraphError, UnsupportedError
-from forge.graph.ir import Graph, Node
+from forge.graph.ir import Node
 from forge.graph.leaves import Part
 from forge.graph.types import DTYPES, TensorType
 from forge.lower.operands import empty, torch_dtype
-from forge.lower.select import Selection
 from forge.quant import Packed, formats, pack, to_dense
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
@@ -101,32 +100,24 @@ class Storage:
         return to_dense(self.type, raw, torch_dtype(stored)).to(device)
 
 
-def plan_weights(graph: Graph, selections: Mapping[Node, Iterable[Selection]]) -> dict[Node, Storage]:
-    """A layout for each weight leaf that all its consumers take. Raises UnsupportedError if there is none.
-
-    `selections` gives, for each call, the kernels it may run with at the sizes that will occur.
-    """
-    wishes: dict[Node, list[tuple[str, ...]]] = {}
-    for node, chosen in selections.items():
-        for selection in chosen:
-            layouts = selection.kernel.layouts(selection.call) if selection.kernel.layouts else {}
-            for name, value in zip(selection.call.op.operands, node.inputs, strict=True):
-                if value is not None and value.node.kind == "weight":
-                    wishes.setdefault(value.node, []).append(layouts.get(name, (natural(value.type),)))
-    return {leaf: Storage(leaf, _agree(leaf, wishes[leaf])) for leaf in wishes}
-
-
 def natural(type: TensorType) -> str:
     """The layout that keeps a weight's own bits."""
     return "planes" if type.dtype.quantized else f"dense:{type.dtype}"
 
 
-def _agree(leaf: Node, wishes: list[tuple[str, ...]]) -> str:
-    pickiest = min(wishes, key=len)
+def agree(leaf: Node, wishes: Sequence[tuple[str, ...]]) -> str:
+    """The layout that all of `wishes` take, best of the pickiest. Raises UnsupportedError if there is none.
+
+    A wish is the layouts that one kernel takes, best first. A weight that nothing reads is kept as it is.
+    """
+    pickiest = min(wishes, key=len, default=(natural(leaf.types[0]),))
     for layout in pickiest:
         if all(layout in wish for wish in wishes):
             return layout
-    raise UnsupportedError(f"{leaf.label} is wanted in layouts that no one storage serves: {wishes}")
+    raise UnsupportedError(
+        f"{leaf.label} is wanted in layouts that no one storage serves: {', '.join(map(str, wishes))}",
+        remedy="give the kernels of its ops a layout in common, at every size",
+    )
 
 
 def load_weights(

@@ -10,7 +10,8 @@ import torch
 
 from forge.graph.op import Call, Case, Kernel, Op
 from forge.kernels import load
-from forge.kernels.launch import Step
+from forge.lower import schedule
+from forge.lower.launch import Task
 from forge.lower.operands import type_of
 from forge.lower.select import Selection, call_of
 from forge.target import DeviceTarget
@@ -21,15 +22,15 @@ from forge.verify.operands import apart, operands, oracle
 
 STORE = TuningStore()
 
-Execute = Callable[[Step], Any]
+Execute = Callable[[Task], Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The largest relative error of a kernel's results on a case, and what executing each step gave."""
+    """The largest relative error of a kernel's results on a case, and what executing each task gave."""
 
     error: float
-    steps: tuple[Any, ...]
+    tasks: tuple[Any, ...]
 
 
 def serving(target: DeviceTarget) -> Iterator[tuple[Op, Case, Kernel, Call]]:
@@ -44,22 +45,18 @@ def serving(target: DeviceTarget) -> Iterator[tuple[Op, Case, Kernel, Call]]:
 
 def build(
     kernel: Kernel, call: Call, values: Sequence[Any], device: str, config: Mapping[str, Any] | None = None
-) -> tuple[tuple[Any, ...], list[Step], Guarded]:
-    """(outputs, steps, the memory of results and scratch) of a kernel at its stored configuration, or at `config`."""
+) -> tuple[tuple[Any, ...], list[Task], Guarded]:
+    """(outputs, tasks, the memory of results and scratch) of a kernel at its stored configuration, or at `config`."""
     choice = STORE.get(kernel, call)
     selection = Selection(call, kernel, replace(choice, config=config) if config else choice)
-    op = call.op
-    written = values[op.operands.index(op.writes)] if op.writes else None
-    fresh = call.results[1:] if op.writes else call.results
-    memory = Guarded(device)
-    outputs = tuple(memory.empty(t) for t in fresh)
-    work = tuple(memory.empty(t) for t in selection.workspace)
-    steps = selection.build(outputs, tuple(values), work)
-    return (outputs if written is None else (written, *outputs)), steps, memory
+    scheduled = schedule.of_call(call.op, call.types, call.attrs, call.target, STORE, selection)
+    operands, memory = dict(zip(call.op.operands, values, strict=True)), Guarded(device)
+    built = schedule.build(scheduled, lambda p: operands[p.leaf.name] if p.leaf else memory.empty(p.type))
+    return tuple(built.outputs.values()), [task for _, task in built.tasks], memory
 
 
 def check(
-    op: Op, case: Case, kernel: Kernel, target: DeviceTarget, device: str, execute: Execute = lambda step: step()
+    op: Op, case: Case, kernel: Kernel, target: DeviceTarget, device: str, execute: Execute = lambda task: task()
 ) -> Outcome:
     """Run a kernel on a case and compare every result with the oracle. Raises NumericsError where they differ."""
     values = operands(op, case)
@@ -68,8 +65,8 @@ def check(
     if case.strided:  # a copy to a device packs rows, so they are set apart there once more
         placed = [apart(v) for v in placed]
     call = call_of(op, tuple(type_of(v) for v in placed), case.attrs, target)
-    outputs, steps, memory = build(kernel, call, placed, device)
-    done = tuple(execute(step) for step in steps)
+    outputs, tasks, memory = build(kernel, call, placed, device)
+    done = tuple(execute(task) for task in tasks)
     if device != "cpu":
         torch.cuda.synchronize()
     memory.check(f"{kernel.id} on {case.name}")

@@ -10,7 +10,7 @@ from forge.amdgcn.code.decode import decode
 from forge.amdgcn.code.instruction import Instruction
 from forge.amdgcn.code.listing import listing
 from forge.amdgcn.emulate import Checks, run
-from forge.kernels.launch import Launch
+from forge.lower.launch import Launch
 from forge.lower.offline import CodeObject, compile_launch
 from forge.lower.operands import type_of
 from forge.lower.select import call_of

@@ -15,8 +15,8 @@ from forge.amdgcn.code.descriptor import Descriptor, instruction_set, read_descr
 from forge.amdgcn.code.listing import Line, listing
 from forge.amdgcn.code.wire import Msgpack
 from forge.errors import FileFormatError
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import AMD_VERIFIED, TARGETS
 from forge.verify import build, operands, serving

@@ -21,8 +21,8 @@ from forge.errors import EmulationError
 from forge.graph.op import Case
 from forge.graph.types import DTYPES, tensor
 from forge.kernels import load
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.lower.select import call_of
 from forge.target import TARGETS
 from forge.verify import check
@@ -61,7 +61,7 @@ def counted(arch: str, lines: str, n: int = 2, *, lds: int = 0, scratch: int = 0
 
 def launched(op: str, case: Case, kernel: str, arch: str) -> Counters:
     target = TARGETS[arch]
-    done = check(load()[op], case, load()[op].kernels[kernel], target, "cpu", lambda s: _count(s, target)).steps
+    done = check(load()[op], case, load()[op].kernels[kernel], target, "cpu", lambda s: _count(s, target)).tasks
     (one,) = (s for s in done if isinstance(s, Emulation))
     assert one.counters is not None and one.counters.total == one.instructions
     return one.counters

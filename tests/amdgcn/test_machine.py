@@ -20,8 +20,8 @@ from forge.amdgcn.machine.program import program
 from forge.amdgcn.state.waves import VECTOR
 from forge.amdgcn.trap import BARRIER, LIMIT, UNINITIALIZED
 from forge.errors import EmulationError
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]

@@ -27,8 +27,8 @@ from forge.amdgcn.emulate import Checks, emulate
 from forge.amdgcn.trap import BARRIER, LIMIT, MISALIGNED, OUT_OF_BOUNDS, RACE, UNINITIALIZED, UNKNOWN, WAIT
 from forge.errors import EmulationError, NumericsError
 from forge.graph.types import DTYPES, TensorType
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.target import TARGETS
 from forge.verify import Guarded, check, compare, serving
 

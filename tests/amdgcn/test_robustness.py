@@ -31,8 +31,8 @@ from forge.errors import EmulationError, MissingDependencyError, UnsupportedErro
 from forge.graph.ir import Graph
 from forge.graph.types import tensor
 from forge.kernels import load as load_ops
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.lower.offline import absent_device, compile_launch
 from forge.target import TARGETS
 

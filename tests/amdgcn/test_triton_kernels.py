@@ -15,8 +15,8 @@ import triton.language as tl
 from forge.amdgcn.emulate import Checks, emulate
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from kernels.harness import kind_of
 
-from forge.kernels.launch import Launch
 from forge.language import interpreted
+from forge.lower.launch import Launch
 from forge.lower.offline import compile_launch
 from forge.lower.operands import type_of
 from forge.lower.select import call_of

@@ -34,5 +34,5 @@ def parameters() -> Iterator[pytest.param]:
 @pytest.mark.parametrize(("op", "case", "kernel", "arch"), list(parameters()))
 def test_emulated(op, case, kernel, arch):
     target = TARGETS[arch]
-    outcome = check(op, case, kernel, target, "cpu", lambda step: prepare(step, target)())
-    assert any(isinstance(step, Emulation) and step.instructions for step in outcome.steps)
+    outcome = check(op, case, kernel, target, "cpu", lambda task: prepare(task, target)())
+    assert any(isinstance(t, Emulation) and t.instructions for t in outcome.tasks)

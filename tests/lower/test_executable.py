@@ -13,7 +13,7 @@ from forge.graph.op import Cost, op
 from forge.graph.types import tensor
 from forge.kernels import load
 from forge.language import interpreted
-from forge.lower.buckets import bucket, pad
+from forge.lower.padding import pad
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -47,10 +47,3 @@ def test_padding_stores_nothing_and_belongs_to_nobody():
     assert padded["slots"].tolist() == [40, 41, 42, 43, 44, -1, -1, -1]
     assert padded["query_len"].tolist() == [2, 2, 1], "three is all that fit"
     assert all(padded[n].dtype == np.int32 for n in padded)
-
-
-def test_few_sizes_hold_all():
-    sizes = {n: bucket(n, 1000) for n in range(1, 1001)}
-    assert all(n <= size <= min(1000, max(2 * n, n + 63)) for n, size in sizes.items())
-    assert all(bucket(size, 1000) == size for size in sizes.values())
-    assert len(set(sizes.values())) < 25

@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import pytest
 
-from forge.kernels.launch import leaves
+from forge.lower.launch import leaves
 
 pytestmark = pytest.mark.null
 

@@ -13,7 +13,7 @@ from amdgcn.instructions.shuffle import CONTROLS
 from amdgcn.instructions.text import Term, read_line
 from kernels.harness import kind_of
 
-from forge.kernels.launch import Launch
+from forge.lower.launch import Launch
 from forge.lower.offline import compile_launch
 from forge.lower.operands import type_of
 from forge.lower.select import call_of

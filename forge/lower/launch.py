@@ -1,6 +1,6 @@
 """What a kernel's build function returns: `Launch`es of Triton functions, and plain callables.
 
-Building is done once per set of shapes; the steps it gives hold every argument and can be run many times.
+Building is done once per set of shapes; the tasks it gives hold every argument and can be run many times.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from leaves(f"{name}.{part}", element)
 
 
-Step = Launch | Callable[[], Any]
+Task = Launch | Callable[[], Any]
 
 
 @dataclass(frozen=True)
