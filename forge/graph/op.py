@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import GraphError, ShapeError
+from forge.graph.axes import Axes, Letters
 from forge.graph.equals import Cost as Cost
 from forge.graph.equals import Traceable, derived, roles_in
 from forge.graph.types import TensorType
@@ -49,10 +50,16 @@ class Case:
 
 
 class Space:
-    """The configurations a kernel can be tuned over: a product of named choices. The first of each is the default."""
+    """The configurations a kernel can be tuned over: a product of named choices. The first of each is the default.
 
-    def __init__(self, **choices: Sequence[Any]) -> None:
+    `valid(point, call)` says which points can carry out a call; without it, all can.
+    """
+
+    def __init__(
+        self, *, valid: Callable[[Mapping[str, Any], Call], bool] | None = None, **choices: Sequence[Any]
+    ) -> None:
         self.choices = {name: tuple(values) for name, values in choices.items()}
+        self._valid = valid
 
     @property
     def default(self) -> dict[str, Any]:
@@ -62,10 +69,28 @@ class Space:
         for point in itertools.product(*self.choices.values()):
             yield dict(zip(self.choices, point, strict=True))
 
+    def valid(self, point: Mapping[str, Any], call: Call) -> bool:
+        """Whether `point` can carry out `call`."""
+        return self._valid is None or self._valid(point, call)
+
+    def points(self, call: Call) -> Iterator[dict[str, Any]]:
+        """The points that can carry out `call`."""
+        return (point for point in self if self.valid(point, call))
+
+    def first(self, call: Call) -> dict[str, Any]:
+        """The first of them, which is the default of that call. Raises GraphError if there is none."""
+        for point in self.points(call):
+            return point
+        raise GraphError(f"no configuration is valid for {call.describe()}")
+
     def check(self, config: Mapping[str, Any]) -> None:
-        """`config` must name every choice of the space and nothing else."""
+        """`config` must name every choice of the space and nothing else, each with one of the choice's values."""
         if config.keys() != self.choices.keys():
             raise GraphError(f"a configuration names {sorted(config)}; the space has {sorted(self.choices)}")
+        for name, value in config.items():
+            if not any(value == v and type(value) is type(v) for v in self.choices[name]):
+                known = ", ".join(map(repr, self.choices[name]))
+                raise GraphError(f"{name}={value!r} is not in the space", remedy=f"one of: {known}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +154,7 @@ class Op:
         view: bool = False,
         writes: str | None = None,
         roles: Mapping[str, str] | None = None,
+        axes: Mapping[str, Letters] | None = None,
         stacks: bool = False,
         results: int = 1,
     ) -> None:
@@ -148,6 +174,8 @@ class Op:
         for operand, role in self._roles.items():
             if operand not in self.operands or role not in ROLES:
                 raise GraphError(f"op {self.name}: the operand {operand} cannot have the role {role!r}")
+
+        self.axes = Axes(self.name, self.operands, axes)
 
     @property
     def roles(self) -> Mapping[str, str]:
@@ -226,6 +254,7 @@ def op(
     view: bool = False,
     writes: str | None = None,
     roles: Mapping[str, str] | None = None,
+    axes: Mapping[str, Letters] | None = None,
     stacks: bool = False,
     results: int = 1,
 ) -> Callable[[Callable[..., Any]], Op]:
@@ -239,6 +268,7 @@ def op(
     view       the result is a view of the first operand; the reference is also its implementation
     writes     the name of the state operand that a call consumes; its next version is the first result
     roles      what operands are: "activation", "weight", "bias" or "state"; passes ask for these, not for an op's name
+    axes       the letters of each operand's axes, as {"x": "TK", "w": "NK"}: what tuning tells sizes apart by
     stacks     whether a weight (and bias) of more rows gives the results of each side by side, along the last axis
     results    how many results a call has, of an op without `equals`
     """
@@ -250,7 +280,7 @@ def op(
         missing = [k for k, v in parts.items() if v is None]
         if missing:
             raise GraphError(f"op {fn.__name__} lacks {', '.join(missing)}")
-        more = dict(view=view, writes=writes, roles=roles, stacks=stacks, results=results)
+        more = dict(view=view, writes=writes, roles=roles, axes=axes, stacks=stacks, results=results)
         return Op(fn, cases=cases, equals=equals, **parts, **more)  # type: ignore[arg-type]
 
     return declare

@@ -34,7 +34,7 @@ def _cases():
     yield case("huge and tiny", "f32", "f32", 4, 512, fills={"a": fills.scaled(1e30), "b": fills.scaled(1e-30)})
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"a": "TD", "b": "TD"})
 def add(a, b):
     """y[T,D] = a[T,D] + b[T,D] in fp32, rounded once to the type of a.
 

@@ -36,7 +36,7 @@ def _cases():
     yield case("tiny", "f32", "f32", 4, 512, "f32", fills=both)  # only eps keeps these small
 
 
-@op(equals=_equals, cost=_cost, cases=lambda: tuple(_cases()))
+@op(equals=_equals, cost=_cost, cases=lambda: tuple(_cases()), axes={"a": "TD", "b": "TD", "w": "D"})
 def add_rms_norm(a, b, w, *, eps, out="f16"):
     """(a + b, rms_norm(a + b) * w): a[T,D] and b[T,D], w[D]; computed in fp32, the sum in the type of a.
 

@@ -50,7 +50,7 @@ def _edges(generator, type):
     return x
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": "RV"})
 def argmax(x):
     """y[R] = the lowest v at which x[r,v] is largest; -1 for a row that holds a NaN or nothing above -inf.
 

@@ -36,7 +36,7 @@ def _cases():
     yield Case("wide", (tensor("q6_K", 67, 2304),), {"out": "f32"}, small=False)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"w": "NK"})
 def dequantize(w, *, out="f16"):
     """y[N,K] = scale * code - minimum of w[N,K]; in fp32, rounded once to `out`.
 

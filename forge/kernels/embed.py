@@ -40,7 +40,14 @@ def _cases():
     yield Case("first and last row", (tensor("i32", 3), tensor("q6_K", 67, 256)), {"out": "f32"}, first_and_last)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), roles={"table": "weight"})
+@op(
+    types=_types,
+    reference=_reference,
+    cost=_cost,
+    cases=lambda: tuple(_cases()),
+    roles={"table": "weight"},
+    axes={"ids": "T", "table": "VD"},
+)
 def embed(ids, table, *, out="f32"):
     """y[T,D] = table[ids[T]]; rounded once to `out`.
 

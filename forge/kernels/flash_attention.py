@@ -65,7 +65,13 @@ def _cases():
     yield case("window and cap", 300, 500, heads=4, width=128, window=130, softcap=30.0, small=False)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(
+    types=_types,
+    reference=_reference,
+    cost=_cost,
+    cases=lambda: tuple(_cases()),
+    axes={"q": "STHE", "k": "SCKE", "v": "SCKE"},
+)
 def flash_attention(q, k, v, *, causal=True, scale, window=0, softcap=0.0):
     """y[S,T,H,E] = softmax(cap(scale * q k^T)) v for q[S,T,H,E] and k, v [S,C,K,E], H a multiple of K; fp32 softmax.
 

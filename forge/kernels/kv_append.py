@@ -50,7 +50,15 @@ def _cases():
 ROLES = {"kv": "state", "k": "activation", "v": "activation"}
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), writes="kv", roles=ROLES)
+@op(
+    types=_types,
+    reference=_reference,
+    cost=_cost,
+    cases=lambda: tuple(_cases()),
+    writes="kv",
+    roles=ROLES,
+    axes={"kv": "2.KBE", "k": "TKE", "v": "TKE", "slots": "T"},
+)
 def kv_append(kv, k, v, slots):
     """kv[0, slots[t] // B, :, slots[t] % B] = k[t], and kv[1] = v[t] likewise, in place.
 

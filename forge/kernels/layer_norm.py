@@ -54,7 +54,7 @@ def _far(generator, type):
     return 1000 + fills.normal(generator, type)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": "TD", "w": "D", "b": "D"})
 def layer_norm(x, w, b=None, *, eps, out="f16"):
     """y[T,D] = (x - mean(x)) / sqrt(var(x) + eps) * w[D] + b[D] over each row of x[T,D], in fp32; b may be absent.
 

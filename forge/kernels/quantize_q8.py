@@ -53,7 +53,7 @@ def _cases():
     yield case("two codes of f32", "f32", 3, 288, residual=True)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": "TD"})
 def quantize_q8(x, *, residual=False):
     """y[T,D] = d * round(x / d) with d = max|x| / 127 over each group of 32, ties to even; a group of zeros has d = 0.
 

@@ -55,7 +55,7 @@ def _heads_apart(generator):
     return [wide[:, 128:512].unflatten(1, (6, 64)), torch.randn(64, generator=generator)]
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": ("TD", "THD"), "w": "D"})
 def rms_norm(x, w, *, eps, out="f16"):
     """y[T,D] = x / sqrt(mean(x^2) + eps) * w[D], over the last axis of x[T,D] or x[T,H,E]; computed in fp32.
 

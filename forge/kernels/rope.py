@@ -65,7 +65,7 @@ def _heads_apart(generator):
     return [wide[:, 128:512].unflatten(1, (6, 64)), unit_circle(generator, tensor("f32", 4, 32, 2))]
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": "THE", "rotation": "TP2"})
 def rope(x, rotation, *, pairs):
     """y[T,H,E] = x[T,H,E] with pair i of each head turned by the angle of rotation[T,i] = (cos, sin), f32[T,P,2].
 

@@ -55,7 +55,13 @@ def _between_1_and_9(generator, type):
     return 1 + 8 * torch.rand(type.concrete(), generator=generator)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(
+    types=_types,
+    reference=_reference,
+    cost=_cost,
+    cases=lambda: tuple(_cases()),
+    axes={"positions": "T", "turns": "P", "factors": "P"},
+)
 def rotation(positions, turns, factors=None, *, magnitude=1.0):
     """r[T,P,2] = magnitude * (cos a, sin a) with a = 2 pi * positions[T] * turns[P] / factors[P], in f32.
 

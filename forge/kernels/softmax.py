@@ -50,7 +50,7 @@ def _edges(generator, type):
     return x
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": "TN"})
 def softmax(x):
     """y[T,N] = exp(x - max) / sum(exp(x - max)) over each row of x[T,N], in fp32; rounded once to the type of x.
 

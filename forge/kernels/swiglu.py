@@ -36,7 +36,7 @@ def _cases():
     yield Case("tiny", (tensor("f32", 4, 512),) * 2, fills={"gate": fills.scaled(1e-20)})
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"gate": "TF", "up": "TF"})
 def swiglu(gate, up):
     """y[T,F] = gate * sigmoid(gate) * up; the sigmoid in fp32.
 

@@ -34,7 +34,7 @@ def _cases():
     yield case("rows apart", "f32", 5, 1025, [1, 3], strided=True)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()))
+@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(_cases()), axes={"x": "TD", "rows": "R"})
 def take(x, rows):
     """y[R,D] = x[rows[r]]: a copy of the rows of x[T,D] that rows[R] names, each in 0 .. T-1.
 

@@ -41,7 +41,7 @@ class Selection:
 
     def __str__(self) -> str:
         config = " ".join(f"{k}={v}" for k, v in self.choice.config.items())
-        return f"{self.kernel.name}[{config}]" + (f" ({self.choice.source})" if config else "")
+        return f"{self.kernel.name}[{config}]" + (f" ({self.choice.origin})" if config else "")
 
 
 def call_of(op: Op, types: Types, attrs: Mapping[str, Any], target: DeviceTarget) -> Call:

@@ -1,102 +1,124 @@
-"""`TuningStore`: the configuration of a kernel on an architecture, read from `tuning/<arch>/<op>.json`.
+"""`TuningStore`: which kernel carries out a call on an architecture, and at which configuration, read from data.
 
-A file is a list of entries
-
-    {"kernel": "flash_rows", "types": "f16 f16 f16", "attrs": {"head": 128}, "config": {...},
-     "evidence": {"kind": "compiled", "registers": 207, "spills": 0, "lds": 32768, "triton": "3.9.0"}}
-
-`types` are the operands' element types; `attrs` may be a subset of what a kernel is asked for ({} fits every call).
-`get` gives the entry whose attributes fit best ("exact" when all that the caller names are equal, else "nearest"),
-or the first point of the kernel's space ("default"), and says which it was. A file that names an unknown kernel or
-parameter is an error: an entry is never ignored in silence.
+`tuning/<arch>/<op>.json` holds what is known of an architecture, `tuning/default/<op>.json` the rules for all of them.
+See `forge.tune.entry` for what a file holds, and docs/tuning.md for how an entry is found.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forge.errors import FileFormatError, GraphError
-from forge.graph.op import Call, Kernel
+from forge.errors import FileFormatError
+from forge.graph.op import Call, Kernel, Op
+from forge.kernels import load
+from forge.target import TARGETS
+from forge.tune.entry import Entry, read
+from forge.tune.key import Key, key_of
 
 SHIPPED = (Path(__file__).parents[2] / "tuning", Path(__file__).parents[1] / "_tuning")
-EVIDENCE = ("measured", "modelled", "compiled")
+RULES = "default"  # the folder of the rules for every architecture
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A configuration and where it came from: "exact", "nearest" or "default"."""
+    """A configuration of a kernel, and where it comes from.
+
+    "exact": an entry of the architecture that fits the call. "nearest": one that fits but in sizes, `octaves` away.
+    "default": the rules for all architectures, and the first point of the kernel's space that is valid.
+    """
 
     config: Mapping[str, Any]
     source: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    octaves: float = 0.0
+
+    @property
+    def origin(self) -> str:
+        """`source`, and for "nearest" how far."""
+        return f"nearest, {self.octaves:.1f} octaves" if self.source == "nearest" else self.source
 
 
 class TuningStore:
-    """Reads entries once per (arch, op) and keeps them. Safe to share between threads: entries are never changed."""
+    """Reads the entries of each (architecture, op) once. Safe to share between threads: entries are never changed.
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root or next((p for p in SHIPPED if p.is_dir()), SHIPPED[0])
-        self._files: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    `roots` are folders, by default the one that is shipped; what stands in an earlier one goes over a later one.
+    """
+
+    def __init__(self, *roots: Path) -> None:
+        self.roots = roots or (next((p for p in SHIPPED if p.is_dir()), SHIPPED[0]),)
+        self._files: dict[tuple[Path, str, str], tuple[Entry, ...]] = {}
+
+    def choose(self, call: Call) -> tuple[Kernel, Choice] | None:
+        """The kernel and its configuration for `call`; None if no kernel of its op serves it.
+
+        An entry of the architecture goes over the rules, though it be one of other widths, if it is one of these
+        tokens. Where neither says anything, the first kernel that serves is taken.
+        """
+        serving = [k for k in call.op.kernels.values() if k.serves(call)]
+        if not serving:
+            return None
+        key, own = key_of(call), self._entries(call, call.target.arch)
+        entry = (
+            _fitting(own, key)
+            or _near([[e for e in level if e.fits_counts(key)] for level in own], key)
+            or _fitting(self._entries(call, RULES), key)
+        )
+        kernel = entry.kernel if entry else serving[0]
+        return kernel, self._configured(kernel, call, key)
 
     def get(self, kernel: Kernel, call: Call) -> Choice:
-        """The configuration for `call`, which must be one that `kernel` serves."""
-        types = " ".join(t.dtype.name for t in call.types if t is not None)
-        facts = facts_of(call)
-        best: tuple[int, dict[str, Any]] | None = None
-        for entry in self._entries(kernel, call.target.arch):
-            if entry["kernel"] != kernel.name or entry.get("types", types) != types:
-                continue
-            wanted = entry.get("attrs", {})
-            if any(facts.get(k) != v for k, v in wanted.items()):
-                continue
-            if best is None or len(wanted) > best[0]:
-                best = (len(wanted), entry)
-        if best is None:
-            return Choice(kernel.space.default, "default")
-        exact = "types" in best[1] and bool(best[1].get("attrs"))
-        return Choice(best[1]["config"], "exact" if exact else "nearest", best[1]["evidence"])
+        """The configuration of `kernel`, which serves `call`, whether or not it is the kernel that is chosen."""
+        return self._configured(kernel, call, key_of(call))
 
-    def _entries(self, kernel: Kernel, arch: str) -> list[dict[str, Any]]:
-        key = (arch, kernel.op.name)
+    def _configured(self, kernel: Kernel, call: Call, key: Key) -> Choice:
+        own = self._entries(call, call.target.arch, kernel)
+        if entry := _fitting(own, key):
+            return Choice(entry.config or {}, "exact", entry.evidence)
+        if entry := _near(own, key):
+            return Choice(entry.config or {}, "nearest", entry.evidence, entry.octaves(key) or 0.0)
+        entry = _fitting(self._entries(call, RULES, kernel), key)
+        config = entry.config if entry and entry.config is not None else kernel.space.first(call)
+        return Choice(config, "default")
+
+    def _entries(self, call: Call, arch: str, kernel: Kernel | None = None) -> list[list[Entry]]:
+        """What could serve `call`, a list a root; of one kernel if it is given."""
+        return [
+            [e for e in self.read(root, arch, call.op) if kernel in (None, e.kernel) and e.serves(call)]
+            for root in self.roots
+        ]
+
+    def read(self, root: Path, arch: str, op: Op) -> tuple[Entry, ...]:
+        """The entries of `root/arch/op.json`, none if there is no such file. Raises FileFormatError."""
+        key = (root, arch, op.name)
         if key not in self._files:
-            path = self.root / arch / f"{kernel.op.name}.json"
-            entries = _read(path) if path.is_file() else []
-            for entry in entries:
-                _check(path, kernel, entry)
-            self._files[key] = entries
+            if not any(known[0] == root for known in self._files):
+                _check_names(root, op)
+            path = root / arch / f"{op.name}.json"
+            self._files[key] = read(path, op, rules=arch == RULES) if path.is_file() else ()
         return self._files[key]
 
 
-def facts_of(call: Call) -> dict[str, Any]:
-    """What an entry's `attrs` may speak of: the call's attributes and the last dimension of each operand."""
-    facts = dict(call.attrs)
-    for name, type in zip(call.op.operands, call.types, strict=True):
-        if type is not None and type.shape:
-            facts[f"{name}.width"] = type.shape[-1]
-    return facts
+def _fitting(levels: Iterable[Iterable[Entry]], key: Key) -> Entry | None:
+    """Of the first level that has any, the entry that fits and demands most."""
+    for level in levels:
+        if found := max((e for e in level if e.fit(key)), key=lambda e: len(e.fits), default=None):
+            return found
+    return None
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text())
-    except ValueError as error:
-        raise FileFormatError(f"a tuning file is not JSON: {error}", where=str(path)) from error
-    if not isinstance(entries, list):
-        raise FileFormatError("a tuning file holds a list of entries", where=str(path))
-    return entries
+def _near(levels: Iterable[Iterable[Entry]], key: Key) -> Entry | None:
+    """The entry that fits but in sizes, by the fewest octaves; of two as near, the one that demands more."""
+    away = [(octaves, -len(e.fits), e) for level in levels for e in level if (octaves := e.octaves(key)) is not None]
+    return min(away, key=lambda found: found[:2], default=(0, 0, None))[2]
 
 
-def _check(path: Path, kernel: Kernel, entry: Any) -> None:
-    known = kernel.op.kernels
-    if not isinstance(entry, dict) or entry.get("kernel") not in known:
-        raise FileFormatError(f"an entry of {kernel.op.name} names no kernel of it: {entry}", where=str(path))
-    if entry.get("evidence", {}).get("kind") not in EVIDENCE:
-        raise FileFormatError(f"an entry has no evidence of kind {', '.join(EVIDENCE)}: {entry}", where=str(path))
-    try:
-        known[entry["kernel"]].space.check(entry.get("config", {}))
-    except GraphError as error:
-        raise FileFormatError(error.what, where=str(path)) from error
+def _check_names(root: Path, op: Op) -> None:
+    """A file of no op or of no architecture would be ignored in silence."""
+    for path in sorted(root.glob("*/*.json")):
+        if path.parent.name not in (RULES, *TARGETS):
+            raise FileFormatError(f"no architecture is called {path.parent.name!r}", where=str(path))
+        if path.stem != op.name and path.stem not in load():
+            raise FileFormatError(f"no op is called {path.stem!r}", where=str(path), remedy="name it as its op")

@@ -97,6 +97,7 @@ def _cases():
     cost=_cost,
     cases=lambda: tuple(_cases()),
     roles={"x": "activation", "w": "weight", "bias": "bias"},
+    axes={"x": "TK", "w": "NK", "bias": "N"},
     stacks=True,
 )
 def linear(x, w, bias=None, *, out="f16"):

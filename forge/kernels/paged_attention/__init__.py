@@ -54,7 +54,13 @@ def _cost(q, kv, page_table, query_start, query_len, context_len, *, scale, wind
     return Cost(bytes=2 * q.nbytes + read, flops=4 * q.numel * m * block)
 
 
-@op(types=_types, reference=_reference, cost=_cost, cases=lambda: tuple(cases()))
+@op(
+    types=_types,
+    reference=_reference,
+    cost=_cost,
+    cases=lambda: tuple(cases()),
+    axes={"q": "THE", "kv": "2.KBE", "page_table": "SM", "query_start": "S", "query_len": "S", "context_len": "S"},
+)
 def paged_attention(q, kv, page_table, query_start, query_len, context_len, *, scale, window=0, softcap=0.0):
     """y[T,H,E] = softmax(cap(scale * q k^T)) v over the pages of each row's sequence, causal; fp32 softmax.
 
