@@ -182,7 +182,8 @@ def _about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
 
     parameters = sum(t.type.numel for t in gguf.tensors.values())
     act = next(iter(model.graph.leaves("state"))).types[0].dtype
-    quantized = {f" {node.types[0].dtype}" for node in model.graph.calls() if node.op and node.op.name == "quantize_q8"}
+    before = model.graph_after("quantize_activations")
+    quantized = {f" {node.types[0].dtype}" for node in before.calls() if node.types[0].dtype.activation}
     on_cpu = model.target.kind == "cpu"
     how = f"{torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name(model.device)
     return {

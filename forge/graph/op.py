@@ -157,10 +157,12 @@ class Op:
         axes: Mapping[str, Letters] | None = None,
         stacks: bool = False,
         results: int = 1,
+        repeats: bool = False,
     ) -> None:
         self.name, self.doc, self.module = fn.__name__, inspect.getdoc(fn) or "", fn.__module__
         self.types, self.reference, self.cost, self.equals = types, reference, cost, equals
         self.view, self.writes, self.stacks, self.results = view, writes, stacks, results
+        self.repeats = repeats
         self._cases = cases
         self.kernels: dict[str, Kernel] = {}
         self.signature = inspect.signature(fn)
@@ -257,6 +259,7 @@ def op(
     axes: Mapping[str, Letters] | None = None,
     stacks: bool = False,
     results: int = 1,
+    repeats: bool = False,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare an op.
 
@@ -271,6 +274,7 @@ def op(
     axes       the letters of each operand's axes, as {"x": "TK", "w": "NK"}: what tuning tells sizes apart by
     stacks     whether a weight (and bias) of more rows gives the results of each side by side, along the last axis
     results    how many results a call has, of an op without `equals`
+    repeats    whether calls are fused though others read what they hide: its kernels do without, so nothing is repeated
     """
 
     def declare(fn: Callable[..., Any]) -> Op:
@@ -280,7 +284,7 @@ def op(
         missing = [k for k, v in parts.items() if v is None]
         if missing:
             raise GraphError(f"op {fn.__name__} lacks {', '.join(missing)}")
-        more = dict(view=view, writes=writes, roles=roles, axes=axes, stacks=stacks, results=results)
+        more = dict(view=view, writes=writes, roles=roles, axes=axes, stacks=stacks, results=results, repeats=repeats)
         return Op(fn, cases=cases, equals=equals, **parts, **more)  # type: ignore[arg-type]
 
     return declare

@@ -49,6 +49,30 @@ def test_fusion_replaces_both_results():
     assert run(fused) == before
 
 
+def test_what_others_read_is_hidden_only_by_ops_that_do_without_it():
+    """Two calls share a part: each is fused by itself, and the part goes if nothing else reads it."""
+    g = Graph()
+    shared = scale(g.input("a", F), by=3)
+    for name in ("y", "z"):
+        g.output(name, plus(shared, scale(g.input("b", F), by=len(g.outputs))))
+
+    def body(x, y):
+        return plus(scale(x, by=3), y)
+
+    def keeps(x, y):
+        """3x + y"""
+
+    def does_without(x, y):
+        """3x + y"""
+
+    assert "keeps" not in names(fuse(g, rules_of(op(equals=body)(keeps))[0]))
+    fused = verify(fuse(g, rules_of(op(equals=body, repeats=True)(does_without))[0]))
+    assert names(fused) == ["scale", "does_without", "scale", "does_without"]
+    assert run(fused) == run(g)
+    g.output("x", shared)
+    assert names(fuse(g, rules_of(op(equals=body, repeats=True)(does_without))[0])).count("does_without") == 2
+
+
 def test_fusion_stops_at_a_cycle():
     """total feeds an operand of the outer plus: fusing (inner plus, outer) would make a node depend on itself."""
     g = Graph()

@@ -1,7 +1,7 @@
 """Fusion by `equals`: each fused op states the expression it replaces.
 
 A match may not create a cycle: no operand of the fused call may depend on a node that the call replaces. Nor may it
-hide a value that something else reads.
+hide a value that something else reads, unless the op says that its kernels do without that value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def fuse_equals(graph: Graph, options: Options) -> Graph:
 
 
 def fuse(graph: Graph, rule: Rule) -> Graph:
-    """Apply `rule` wherever it matches, computes nothing twice and stays free of cycles; matches do not overlap."""
+    """Apply `rule` wherever it matches, computes nothing twice and stays free of cycles; matches do not overlap.
+
+    Of an op that `repeats`, only the results are replaced: what is within may be part of several matches.
+    """
     calls: dict[Op, list[Node]] = {}
     for node in graph.calls():
         calls.setdefault(node.op, []).append(node)  # type: ignore[arg-type]
@@ -39,8 +42,9 @@ def fuse(graph: Graph, rule: Rule) -> Graph:
     assert anchor is not None
     for node in calls.get(anchor, []):
         for found in matches(rule, node, lambda op: calls.get(op, [])):
-            inside = set(found.nodes.values())
-            if not (inside & taken.keys() or _hides(found, inside, readers) or _cyclic(inside, found, taken)):
+            inside = {v.node for v in found.results} if rule.op.repeats else set(found.nodes.values())
+            hides = not rule.op.repeats and _hides(found, inside, readers)
+            if not (inside & taken.keys() or hides or _cyclic(inside, found, taken)):
                 taken |= dict.fromkeys(inside, found)
                 break
     groups = [_fused(found) for found in dict.fromkeys(taken.values())]

@@ -1,0 +1,54 @@
+"""A linear that takes its activations as int8 codes, where codes are quicker than the numbers themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from forge.graph.op import Case, op
+from forge.graph.types import tensor
+from forge.kernels.linear import linear, linear_library
+from forge.kernels.quantize_q8 import quantize_q8
+
+
+def _equals(x, w, bias=None, *, residual, out):
+    return linear(quantize_q8(x, residual=residual), w, bias, out=out)
+
+
+def _cost(x, w, bias, *, residual, out):
+    return linear.cost(x, w, bias, out=out)
+
+
+def _cases():
+    for w in ("q4_K", "q6_K"):
+        types = (tensor("f16", 513, 256), tensor(w, 67, 256), None)
+        yield Case(f"f16 x {w}", types, {"residual": True, "out": "f16"}, small=False)
+
+
+@op(
+    equals=_equals,
+    cost=_cost,
+    cases=lambda: tuple(_cases()),
+    axes={"x": "TK", "w": "NK", "bias": "N"},
+    repeats=True,
+)
+def linear_q8(x, w, bias=None, *, residual=False, out="f16"):
+    """y[T,N] = quantize_q8(x)[T,K] @ w[N,K]^T + bias[N]; raises what `linear` and `quantize_q8` raise.
+
+    Few tokens are computed as this says, with x quantized once for all linears that take it. Many tokens are multiplied
+    in fp16 anyway: there x is taken as it is, which is quicker and more exact than its codes are.
+    """
+
+
+def _plain(call):
+    """The call of `linear` that takes x as it is."""
+    return replace(call, op=linear, attrs={"out": call.attrs["out"]})
+
+
+@linear_q8.kernel(
+    when=lambda call: linear_library.when(_plain(call)),
+    workspace=lambda call, config: linear_library.workspace(_plain(call), config),
+    space=linear_library.space,
+)
+def linear_q8_library(site, y, x, w, bias, *, residual, out):
+    """The weight dequantized to fp16, and the product by cuBLAS or hipBLASLt."""
+    return linear_library.build(site, y, x, w, bias, out=out)
