@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from forge.errors import GraphError
@@ -37,7 +38,7 @@ class Node:
     attrs: Mapping[str, Any]
     types: tuple[TensorType, ...]
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Value, ...]:
         return tuple(Value(self, i) for i in range(len(self.types)))
 

@@ -202,16 +202,19 @@ class Op:
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Sort arguments into (operands, attributes) with defaults filled in."""
+        if len(args) == len(self.operands) and kwargs.keys() == set(self.attributes):  # all given, as passes give them
+            return tuple(args), self._hashable(kwargs)
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise GraphError(f"{self.name}{self.signature}: {error}") from None
         bound.apply_defaults()
         values = bound.arguments
-        attrs = {
-            n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in self.attributes
-        }  # lists become tuples, so that a call can be hashed
-        return tuple(values[n] for n in self.operands), attrs
+        return tuple(values[n] for n in self.operands), self._hashable(values)
+
+    def _hashable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The attributes among `values`; lists become tuples, so that a call can be hashed."""
+        return {n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in self.attributes}
 
     def infer(self, types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of the results. Raises ShapeError that names the op and every operand."""

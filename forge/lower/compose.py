@@ -24,29 +24,37 @@ from forge.tune.store import TuningStore
 class Kind:
     """The calls of an op that have the same symbolic types and attributes: one kernel serves them all, chosen once.
 
-    `within` is the kind whose composition brought the first of them.
+    `among` are the kinds whose composition brought the first of them.
     """
 
     def __init__(
-        self, node: Node, target: DeviceTarget, store: TuningStore, within: Kind | None, forced: Selection | None
+        self, node: Node, target: DeviceTarget, store: TuningStore, among: tuple[Kind, ...], forced: Selection | None
     ) -> None:
         assert node.op is not None
         self.op: Op = node.op
         self.types: Types = types_of(node.inputs)
         self.results: tuple[TensorType, ...] = node.types
-        self.attrs, self.target, self.within = node.attrs, target, within
+        self.attrs, self.target, self.among = node.attrs, target, among
         every = (*(t for t in self.types if t is not None), *self.results)
         self._symbols = tuple(sorted({s.name for t in every for s in t.symbols}))
         self._store, self._forced = store, forced
         self._chosen: dict[tuple[int, ...], Selection | None] = {}
 
-    @property
     def outward(self) -> Iterator[Kind]:
         """This kind, the one it was composed within, and so on."""
-        kind: Kind | None = self
-        while kind is not None:
-            yield kind
-            kind = kind.within
+        yield self
+        for outer in self.among:
+            if outer.makes(self.op):
+                yield from outer.outward()
+                return
+
+    def makes(self, op: Op) -> bool:
+        """Whether the expression that this op equals has a call of `op`."""
+        graph = Graph()
+        operands = [None if t is None else graph.input(n, t) for n, t in zip(self.op.operands, self.types, strict=True)]
+        assert self.op.equals is not None
+        self.op.equals(*operands, **self.attrs)
+        return any(node.op is op for node in graph.calls())
 
     def call(self, sizes: Sizes) -> Call:
         """The call at these sizes."""
@@ -77,7 +85,7 @@ class Lowered:
     def __init__(self, graph: Graph, kinds: Mapping[Node, Kind]) -> None:
         self.graph, self.kinds = graph, kinds
         self.distinct = tuple(dict.fromkeys(kinds.values()))
-        self.composed: dict[Kind, Lowered] = {}  # the same with the calls of one kind composed
+        self.composed: dict[tuple[Kind, ...], Lowered] = {}  # the same with the calls of some kinds composed
 
     @cached_property
     def arena(self) -> Arena:
@@ -103,24 +111,25 @@ class Composer:
     def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore, forced: Selection | None = None) -> None:
         self._target, self._store, self._forced = target, store, forced
         self._kinds: dict[Any, Kind] = {}
-        self._whole = self._lowered(graph, None)
+        self._whole = self._lowered(graph, ())
 
     def at(self, sizes: Sizes) -> Lowered:
         """The graph that runs at `sizes`. Raises UnsupportedError for a call that can neither run nor be composed."""
         lowered = self._whole
-        while (missing := next((k for k in lowered.distinct if k.selection(sizes) is None), None)) is not None:
+        while missing := tuple(kind for kind in lowered.distinct if kind.selection(sizes) is None):
             if missing not in lowered.composed:
                 lowered.composed[missing] = self._composed(lowered, missing, sizes)
             lowered = lowered.composed[missing]
         return lowered
 
-    def _composed(self, lowered: Lowered, kind: Kind, sizes: Sizes) -> Lowered:
-        """The graph with every call of a kind replaced by what its op equals."""
-        if kind.op.equals is None:
-            raise unserved(*(k.call(sizes) for k in kind.outward))
-        return self._lowered(expand(lowered.graph, lambda node: lowered.kinds.get(node) is kind), kind)
+    def _composed(self, lowered: Lowered, missing: tuple[Kind, ...], sizes: Sizes) -> Lowered:
+        """The graph with every call of these kinds replaced by what its op equals."""
+        for kind in missing:
+            if kind.op.equals is None:
+                raise unserved(*(k.call(sizes) for k in kind.outward()))
+        return self._lowered(expand(lowered.graph, lambda node: lowered.kinds.get(node) in missing), missing)
 
-    def _lowered(self, graph: Graph, within: Kind | None) -> Lowered:
+    def _lowered(self, graph: Graph, among: tuple[Kind, ...]) -> Lowered:
         kinds: dict[Node, Kind] = {}
         for node in graph.calls():
             assert node.op is not None
@@ -128,6 +137,6 @@ class Composer:
                 continue
             key = (node.op, types_of(node.inputs), tuple(sorted(node.attrs.items())))
             if key not in self._kinds:
-                self._kinds[key] = Kind(node, self._target, self._store, within, self._forced)
+                self._kinds[key] = Kind(node, self._target, self._store, among, self._forced)
             kinds[node] = self._kinds[key]
         return Lowered(graph, kinds)
