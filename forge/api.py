@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, arguments, read_config
+from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, arguments, read_model
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
@@ -66,11 +66,11 @@ def compile(
     found = arguments.target_of(target, emulate)
     act, quantize = arguments.dtype_of(dtype, found), arguments.activations_of(activations, found)
     budget = arguments.memory_of(memory)
-    config = read_config(gguf)
+    whole = read_model(gguf)
     given = dict(context=context, max_tokens=max_tokens, max_seqs=max_seqs, max_logits=max_logits, page_size=page_size)
-    sizes = arguments.sizes_of(given, config.context, found)
+    sizes = arguments.sizes_of(given, whole.context, found)
     return CompiledModel(
-        config, GGUFSource(gguf), found, act=act, activations=quantize, memory=budget, emulate=emulate, **vars(sizes)
+        whole, GGUFSource(gguf), found, act=act, activations=quantize, memory=budget, emulate=emulate, **vars(sizes)
     )
 
 

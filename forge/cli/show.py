@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from forge.cli import options
@@ -63,7 +64,7 @@ def describe(args: argparse.Namespace, gguf: GGUFFile) -> dict[str, Any]:
 
 
 def _compiled(model: CompiledModel) -> dict[str, Any]:
-    hyper = {k: v for k, v in vars(model.config).items() if k not in ("tensors", "rope")}
+    hyper = {"architecture": model.model.name, "vocab": model.model.vocab, "context": model.model.context}
     budget, limits = model.budget, model.limits
     memory = {
         "target": str(model.target),
@@ -80,7 +81,7 @@ def _compiled(model: CompiledModel) -> dict[str, Any]:
         "max_seqs": limits.max_seqs,
         "max_tokens": limits.max_tokens,
     }
-    return {"hyperparameters": hyper | {"rope": vars(model.config.rope)}, "memory": memory, "error": None}
+    return {"hyperparameters": hyper | asdict(model.config), "memory": memory, "error": None}
 
 
 def abbreviated(value: Any) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forge.compiled.budget import Budget
-from forge.compiled.config import read_config
+from forge.compiled.config import read_model
 from forge.compiled.graph import CompiledGraph
 from forge.compiled.model import CompiledModel
 from forge.compiled.source import GGUFSource
 
-__all__ = ["Budget", "CompiledGraph", "CompiledModel", "GGUFSource", "read_config"]
+__all__ = ["Budget", "CompiledGraph", "CompiledModel", "GGUFSource", "read_model"]

@@ -1,23 +1,19 @@
-"""A model's configuration, from its file."""
+"""A model as the compiler takes it, from its file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from forge.errors import FileFormatError
 from forge.gguf import GGUFFile
-from forge.models import architecture
-from forge.models.decoder import Config
+from forge.models import Model, architecture
 
 
-def read_config(gguf: GGUFFile) -> Config:
-    """The hyperparameters of a GGUF file."""
-    tensors: Mapping[str, Any] = {name: t.type for name, t in gguf.tensors.items()}
-    config = architecture(gguf.architecture).config(gguf.metadata, tensors)
+def read_model(gguf: GGUFFile) -> Model:
+    """The model in a GGUF file: its configuration, vocabulary and tensors, checked. Nothing is loaded."""
+    tensors = {name: t.type for name, t in gguf.tensors.items()}
+    model = architecture(gguf.architecture).model(gguf.metadata, tensors, str(gguf.path))
     tokens = len(gguf.get("tokenizer.ggml.tokens", list, []))
-    if tokens > config.vocab:
+    if tokens > model.vocab:
         raise FileFormatError(
-            f"the tokenizer has {tokens} tokens, and token_embd.weight rows for {config.vocab}", where=str(gguf.path)
+            f"the tokenizer has {tokens} tokens, and token_embd.weight rows for {model.vocab}", where=model.source
         )
-    return config
+    return model

@@ -22,9 +22,8 @@ from forge.lower.padding import pad
 from forge.lower.pipeline import options
 from forge.lower.plan import Plan
 from forge.lower.sizes import Sizes
-from forge.models import architecture
-from forge.models.architecture import check_tensors
-from forge.models.decoder import Config, Limits, Precision
+from forge.models import Model
+from forge.models.builder import Limits, Precision
 from forge.target import TARGETS, DeviceTarget
 from forge.tune.store import TuningStore
 
@@ -41,14 +40,14 @@ if TYPE_CHECKING:
 class CompiledModel:
     """A model compiled for a target. Implements `forge.runtime.batch.Runner`.
 
-    `graph` is the optimized graph, `plan` the plan, `config` the hyperparameters, `limits` what it can hold. One thread
-    may run it at a time; looking at graph, plan and kernels is safe from any. With `emulate` its AMD code is executed
-    instruction by instruction on the CPU.
+    `graph` is the optimized graph, `plan` the plan, `limits` what it can hold; `config` are the hyperparameters, in the
+    dataclass of the model's architecture. One thread may run it at a time; looking at graph, plan and kernels is safe
+    from any. With `emulate` its AMD code is executed instruction by instruction on the CPU.
     """
 
     def __init__(
         self,
-        config: Config,
+        model: Model,
         source: Source,
         target: DeviceTarget,
         *,
@@ -63,7 +62,8 @@ class CompiledModel:
         emulate: bool = False,
         store: TuningStore | None = None,
     ) -> None:
-        self.config, self.target, self.context_length, self.emulate = config, target, context, emulate
+        self.model, self.config = model, model.config
+        self.target, self.context_length, self.emulate = target, context, emulate
         self.source, self._store = source, store or TuningStore()
         self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
@@ -79,16 +79,14 @@ class CompiledModel:
 
     def built(self) -> Graph:
         """The graph before any pass."""
-        return architecture(self.config.architecture).build(self.config, self.limits, self._precision)
+        return self.model.graph(self.limits, self._precision)
 
     def graph_after(self, name: str) -> Graph:
         """The graph after the pass `name` of the pipeline ("built" for none)."""
         return optimize(self.built(), self._options, name)
 
     def _plan(self, limits: Limits) -> Plan:
-        graph = architecture(self.config.architecture).build(self.config, limits, self._precision)
-        check_tensors(graph, self.config.tensors, self.config.architecture)
-        return Plan(optimize(graph, self._options), self.target, self._store)
+        return Plan(optimize(self.model.graph(limits, self._precision), self._options), self.target, self._store)
 
     def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
@@ -97,7 +95,7 @@ class CompiledModel:
         left = (self.budget.free - self.budget.total) // page
         if left < per_seq:
             raise MemoryPlanError(
-                f"{self.config.architecture} does not fit {self.target}: {self.budget}; one context of "
+                f"{self.model.name} does not fit {self.target}: {self.budget}; one context of "
                 f"{self.context_length} tokens needs {per_seq * page / 1e6:,.1f} MB of KV pages",
                 remedy="a smaller context=, max_tokens= or max_seqs=, or a file of fewer bits a weight",
             )
@@ -110,7 +108,7 @@ class CompiledModel:
 
     @property
     def vocab_size(self) -> int:
-        return self.config.vocab
+        return self.model.vocab
 
     @property
     def max_tokens(self) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forge.errors import UnsupportedError
-from forge.models.architecture import Architecture
+from forge.models.architecture import Architecture, Model
 from forge.registry import Registry
+
+__all__ = ["ARCHITECTURES", "Architecture", "Model", "architecture", "load"]
 
 ARCHITECTURES: Registry[Architecture] = Registry(Architecture, "architecture", package=__name__)
 

@@ -1,98 +1,99 @@
-"""What a model architecture is to the compiler: hyperparameters from metadata, and an op graph from those.
-
-Metadata is read through `Hyperparameters`, which remembers what was read: a key of the model's namespace that nobody
-read is an error, because a key that changes the mathematics must never be ignored.
-"""
+"""What a model architecture is to the compiler: a configuration from metadata, and an op graph from that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from forge.errors import FileFormatError, GraphError, UnsupportedError
 from forge.graph.ir import Graph, Node
 from forge.graph.types import TensorType
-from forge.models.decoder import Config, Limits, Precision
-
-T = TypeVar("T", int, float, bool, str)
-
-# Keys that describe a model but do not enter its mathematics as we compute it.
-DESCRIPTIVE = ("vocab_size", "rope.scaling.finetuned", "tensor_data_layout", "block_count_total", "feed_forward_type")
-
-
-class Hyperparameters:
-    """The metadata keys `<architecture>.*`. Not thread-safe: one is made for each model that is read."""
-
-    def __init__(self, architecture: str, metadata: Mapping[str, Any]) -> None:
-        self.architecture = architecture
-        self._metadata = metadata
-        self._read: set[str] = set()
-
-    def get(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """The value of `<architecture>.<key>`; without a default the key is required. Raises FileFormatError."""
-        full = f"{self.architecture}.{key}"
-        self._read.add(full)
-        if full not in self._metadata:
-            if default is None:
-                raise FileFormatError(f"the metadata key {full} is missing", remedy="convert the model again")
-            return default
-        value = self._metadata[full]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise FileFormatError(f"the metadata key {full} holds {value!r:.80}, where a {kind.__name__} must stand")
-        return value
-
-    def size(self, key: str, default: int | None = None) -> int:
-        """A count of at least one, and small enough to be one."""
-        value = self.get(key, int, default)
-        if not 1 <= value <= 1 << 24:
-            raise FileFormatError(f"the metadata key {self.architecture}.{key} is {value}, which is no size of a model")
-        return value
-
-    def has(self, key: str) -> bool:
-        return f"{self.architecture}.{key}" in self._metadata
-
-    def refuse(self, key: str, neutral: Any, what: str) -> None:
-        """Raise UnsupportedError if `key` is there with a value other than `neutral`."""
-        full = f"{self.architecture}.{key}"
-        self._read.add(full)
-        if self._metadata.get(full, neutral) != neutral:
-            raise UnsupportedError(
-                f"{full} = {self._metadata[full]!r}: {what} is not supported for {self.architecture}"
-            )
-
-    def finish(self) -> None:
-        """Raise UnsupportedError if a key of the namespace was not read."""
-        prefix = f"{self.architecture}."
-        left = [k for k in self._metadata if k.startswith(prefix) and k not in self._read]
-        left = [k for k in left if k.removeprefix(prefix) not in DESCRIPTIVE]
-        if left:
-            raise UnsupportedError(
-                f"the model has keys that Forge does not know, and so could compute wrongly: {', '.join(left)}",
-                remedy=f"teach forge/models/{self.architecture}.py what they mean",
-            )
+from forge.models.builder import Builder, Inputs, Limits, Precision
+from forge.models.keys import Keys, Size
+from forge.models.parts.embedding import TABLE
+from forge.models.weights import Declared, Weights
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of models: `configure(hyperparameters, tensors)` reads one, `build` gives its graph.
+    """A family of models: `configure(keys)` reads one's configuration, `build(builder, configuration)` makes its graph.
 
-    `tiny` are the metadata (without the namespace) of a small instance, from which tests make a random model.
+    The configuration is a dataclass of the architecture's own. `tiny` are the metadata (without the namespace) of a
+    small instance, from which tests make a random model.
     """
 
     name: str
-    configure: Callable[[Hyperparameters, Mapping[str, TensorType]], Config]
-    build: Callable[[Config, Limits, Precision], Graph]
+    configure: Callable[[Keys], Any]
+    build: Callable[[Builder, Any], None]
     tiny: Mapping[str, Any]
 
-    def config(self, metadata: Mapping[str, Any], tensors: Mapping[str, TensorType]) -> Config:
-        """Hyperparameters from a file's metadata and tensor types; every key is read or refused."""
-        hyper = Hyperparameters(self.name, metadata)
-        config = self.configure(hyper, tensors)
-        hyper.finish()
-        return config
+    def model(self, metadata: Mapping[str, Any], tensors: Mapping[str, TensorType], source: str = "") -> Model:
+        """A model from a file's metadata and tensor types; every key is read or refused. `source` is the file's name.
+
+        Raises FileFormatError, UnsupportedError.
+        """
+        keys = Keys(self.name, metadata)
+        config, context = self.configure(keys), keys.size("context_length")
+        keys.finish()
+        table = tensors.get(TABLE)
+        if table is None or table.rank != 2:
+            raise FileFormatError(f"the tensor {TABLE} is missing or no matrix", where=source)
+        return Model(self, config, Size(table.concrete()[0], f"the rows of {TABLE}"), context, dict(tensors), source)
+
+    def tensors(
+        self,
+        metadata: Mapping[str, Any],
+        vocab: int,
+        *,
+        matrices: str = "q8_0",
+        kinds: Mapping[str, str] | None = None,
+        optional: Collection[str] = (),
+    ) -> dict[str, TensorType]:
+        """The tensors that a file with these metadata holds, as the parts of the model declare them.
+
+        Matrices are of the type `matrices`, or of their own in `kinds`, by name. `optional` names the tensors to have
+        that a file may lack; of a layer's without its prefix.
+        """
+        graph, limits = Graph(self.name), Limits(1, 1, 1, 1, 1, 1)
+        declared = Declared(graph, matrices=matrices, kinds=kinds or {}, optional=optional)
+        inputs = Inputs.of(graph, limits)
+        self.build(
+            Builder(graph, declared, inputs, limits, Precision(), Size(vocab)),
+            self.configure(Keys(self.name, metadata)),
+        )
+        return declared.types
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to compile. All but `config` is what the compiler asks of any architecture.
+
+    `vocab` is how many tokens it knows, `context` how many a sequence may reach, `tensors` are its file's by name and
+    `source` names that file in messages.
+    """
+
+    architecture: Architecture
+    config: Any
+    vocab: Size
+    context: int
+    tensors: Mapping[str, TensorType]
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """The architecture's name."""
+        return self.architecture.name
+
+    def graph(self, limits: Limits, precision: Precision) -> Graph:
+        """The graph of one step. Raises FileFormatError, UnsupportedError if the file's tensors are not the model's."""
+        graph = Graph(self.name)
+        weights = Weights(graph, self.tensors, source=self.source)
+        self.architecture.build(
+            Builder(graph, weights, Inputs.of(graph, limits), limits, precision, self.vocab), self.config
+        )
+        check_tensors(graph, self.tensors, self.source)
+        return graph
 
 
 def check_tensors(graph: Graph, tensors: Mapping[str, TensorType], source: str) -> None:

@@ -1,4 +1,4 @@
-"""GGUF keys that decoder architectures have in common, read into a `Config`.
+"""A model's metadata, read by an architecture: every key is checked, and each that nobody reads is an error.
 
 Source of the names and defaults: the GGUF specification (`docs/gguf.md` of ggml) and llama.cpp's reading of them.
 """
@@ -6,14 +6,18 @@ Source of the names and defaults: the GGUF specification (`docs/gguf.md` of ggml
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
 
 from forge.errors import FileFormatError, UnsupportedError
-from forge.graph.types import TensorType
-from forge.models.architecture import Hyperparameters
-from forge.models.decoder import Config
-from forge.models.parts.rotary import Rope
 
-# Keys of other families which would change what these compute, with the value at which they do nothing.
+T = TypeVar("T", int, float, bool, str)
+
+# Keys that describe a model but do not enter its mathematics as we compute it.
+DESCRIPTIVE = ("vocab_size", "rope.scaling.finetuned", "tensor_data_layout", "block_count_total", "feed_forward_type")
+
+# Keys of some families, with the value at which they do nothing. An architecture that knows one reads it.
 NEUTRAL: Mapping[str, tuple[object, str]] = {
     "attention.causal": (True, "attention that is not causal"),
     "attention.clamp_kqv": (0.0, "clamping of q, k and v"),
@@ -25,69 +29,116 @@ NEUTRAL: Mapping[str, tuple[object, str]] = {
     "embedding_scale": (1.0, "scaled embeddings"),
     "use_parallel_residual": (False, "a parallel residual"),
     "pooling_type": (0, "pooling"),
+    "expert_count": (0, "a mixture of experts"),
+    "expert_used_count": (0, "a mixture of experts"),
 }
 
 
-def read_decoder(
-    hyper: Hyperparameters, tensors: Mapping[str, TensorType], *, pairs: str, qkv_bias: bool, qk_norm: bool
-) -> Config:
-    """The configuration of a decoder from its metadata and tensor types."""
-    for key, (neutral, what) in NEUTRAL.items():
-        hyper.refuse(key, neutral, what)
-    width, heads = hyper.size("embedding_length"), hyper.size("attention.head_count")
-    kv_heads = hyper.size("attention.head_count_kv", heads)
-    if heads % kv_heads:
-        raise FileFormatError(f"{heads} heads cannot share {kv_heads} heads of keys and values")
-    head_width = hyper.size("attention.key_length", max(1, width // heads))
-    if hyper.size("attention.value_length", head_width) != head_width:
-        raise UnsupportedError(f"values of another width than keys ({head_width}) in {hyper.architecture}")
-    table = tensors.get("token_embd.weight")
-    if table is None or table.rank != 2:
-        raise FileFormatError("the tensor token_embd.weight is missing or no matrix", remedy="convert the model again")
-    if table.concrete()[1] != width:
-        raise FileFormatError(f"token_embd.weight is {table}; {hyper.architecture}.embedding_length says {width}")
-    return Config(
-        architecture=hyper.architecture,
-        layers=hyper.size("block_count"),
-        width=width,
-        feed_forward=hyper.size("feed_forward_length"),
-        heads=heads,
-        kv_heads=kv_heads,
-        head_width=head_width,
-        vocab=table.concrete()[0],
-        context=hyper.size("context_length"),
-        eps=hyper.get("attention.layer_norm_rms_epsilon", float),
-        rope=_rope(hyper, pairs, head_width),
-        window=hyper.get("attention.sliding_window", int, 0),
-        scale=hyper.get("attention.scale", float, 0.0),
-        qkv_bias=qkv_bias,
-        qk_norm=qk_norm,
-        tensors=dict(tensors),
-    )
+class Size(int):
+    """A count that remembers which keys it was read from, as do its products and quotients.
+
+    So an error about a tensor's shape can say what makes the shape that was expected.
+    """
+
+    sources: tuple[str, ...]
+
+    def __new__(cls, value: int, *sources: str) -> Size:
+        made = super().__new__(cls, value)
+        made.sources = tuple(dict.fromkeys(sources))
+        return made
+
+    def __mul__(self, other: int) -> Size:
+        return Size(int(self) * int(other), *self.sources, *sources_of(other))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int) -> Size:
+        return Size(int(self) // int(other), *self.sources, *sources_of(other))
 
 
-def _rope(hyper: Hyperparameters, pairs: str, head_width: int) -> Rope:
-    """Rotary embedding and its scaling: none, linear or YaRN; llama.cpp's defaults."""
-    dims = hyper.size("rope.dimension_count", head_width)
-    if dims % 2 or dims > head_width:
-        raise FileFormatError(f"rope.dimension_count is {dims} in heads of {head_width}")
-    scaling = hyper.get("rope.scaling.type", str, "none")
-    factor = hyper.get("rope.scaling.factor", float, hyper.get("rope.scale_linear", float, 1.0))
-    if scaling == "none" and factor != 1.0:
-        scaling = "linear"  # files from before rope.scaling.type
-    if scaling not in ("none", "linear", "yarn"):
-        raise UnsupportedError(f"RoPE scaling {scaling!r} in {hyper.architecture}", remedy="none, linear or yarn")
-    return Rope(
-        pairs=pairs,
-        dims=dims,
-        base=hyper.get("rope.freq_base", float, 10000.0),
-        scaling=scaling,
-        factor=factor,
-        original_context=hyper.get("rope.scaling.original_context_length", int, hyper.size("context_length")),
-        ext_factor=hyper.get("rope.scaling.yarn_ext_factor", float, 1.0),
-        attn_factor=hyper.get(
-            "rope.scaling.attn_factor", float, hyper.get("rope.scaling.yarn_attn_factor", float, 1.0)
-        ),
-        beta_fast=hyper.get("rope.scaling.yarn_beta_fast", float, 32.0),
-        beta_slow=hyper.get("rope.scaling.yarn_beta_slow", float, 1.0),
-    )
+def sources_of(*counts: int) -> tuple[str, ...]:
+    """The keys that these counts were read from, each once."""
+    return tuple(dict.fromkeys(s for c in counts if isinstance(c, Size) for s in c.sources))
+
+
+class Keys:
+    """The metadata keys `<architecture>.*`. Not thread-safe: one is made for each model that is read."""
+
+    def __init__(self, architecture: str, metadata: Mapping[str, Any]) -> None:
+        self.architecture = architecture
+        self._metadata = metadata
+        self._read: set[str] = set()
+
+    def get(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """The value of `<architecture>.<key>`; without a default the key is required. Raises FileFormatError."""
+        value = self._find(key)
+        if value is None and default is None:
+            raise FileFormatError(f"the metadata key {self._full(key)} is missing", remedy="convert the model again")
+        if value is None and default is not None:
+            return default
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise self._wrong(key, value, f"a {kind.__name__} must stand")
+        return value
+
+    def size(self, key: str, default: int | None = None) -> Size:
+        """A count of at least one, and small enough to be one."""
+        value = self.get(key, int, default)
+        if not 1 <= value <= 1 << 24:
+            raise self._wrong(key, value, "a size of a model must stand")
+        return value if isinstance(value, Size) else Size(value, self._full(key))
+
+    def window(self, key: str = "attention.sliding_window") -> int:
+        """How many last keys a query sees; 0, and no key, is all of them."""
+        value = self.get(key, int, 0)
+        if value < 0:
+            raise self._wrong(key, value, "a count must stand")
+        return value
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """A number above 0, and finite."""
+        value = self.get(key, float, default)
+        if not 0 < value < float("inf"):
+            raise self._wrong(key, value, "a number above 0 must stand")
+        return value
+
+    def marks(self, key: str, layers: int, period: int) -> tuple[bool, ...]:
+        """A truth for each layer: an array of them, or a number n for all layers but each n-th. No key is `period`."""
+        value = self._find(key)
+        if value is None:
+            value = period
+        if type(value) is int and value > 0:
+            return tuple(i % value < value - 1 for i in range(layers))
+        if not isinstance(value, np.ndarray) or value.dtype != bool or value.shape != (layers,):
+            raise self._wrong(key, value, f"a number above 0 must stand, or a truth for each of {layers} layers")
+        return tuple(value.tolist())
+
+    def finish(self) -> None:
+        """Raise UnsupportedError if a key of the namespace was not read and changes the mathematics, or might."""
+        prefix = f"{self.architecture}."
+        left = [k.removeprefix(prefix) for k in self._metadata if k.startswith(prefix) and k not in self._read]
+        for key in left:
+            neutral, what = NEUTRAL.get(key, (None, ""))
+            if what and self._metadata[prefix + key] != neutral:
+                value = self._metadata[prefix + key]
+                raise UnsupportedError(
+                    f"{prefix}{key} = {value!r:.80}: {what} is not supported for {self.architecture}"
+                )
+        unknown = [prefix + k for k in left if k not in NEUTRAL and k not in DESCRIPTIVE]
+        if unknown:
+            raise UnsupportedError(
+                f"the model has keys that Forge does not know, and so could compute wrongly: {', '.join(unknown)}",
+                remedy=f"teach forge/models/{self.architecture}.py what they mean",
+            )
+
+    def _find(self, key: str) -> Any:
+        """The value, or None; either way the key counts as read."""
+        self._read.add(self._full(key))
+        return self._metadata.get(self._full(key))
+
+    def _full(self, key: str) -> str:
+        return f"{self.architecture}.{key}"
+
+    def _wrong(self, key: str, value: Any, where: str) -> FileFormatError:
+        return FileFormatError(f"the metadata key {self._full(key)} holds {value!r:.80}, where {where}")

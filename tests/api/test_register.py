@@ -87,7 +87,7 @@ def test_an_architecture_is_that_of_files(tmp_path):
         forge.compile(path, target="cpu")
     module = forge.register(write(tmp_path, "like.py", ARCHITECTURE))
     assert architecture("llamalike") is module.family
-    assert forge.compile(path, target="cpu").config.architecture == "llamalike"
+    assert forge.compile(path, target="cpu").model.name == "llamalike"
 
 
 def test_registering_the_same_again_changes_nothing(tmp_path, monkeypatch):

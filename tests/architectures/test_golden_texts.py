@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from architectures.tiny import RandomWeights, tensors_of
+from architectures.tiny import described
 
 from forge.compiled import CompiledModel
 from forge.graph.text import parse_graph
 from forge.kernels import load as load_ops
 from forge.language import interpreted
 from forge.models import architecture, load
+from forge.models.instance import RandomWeights
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -25,20 +26,18 @@ FOLDER = Path(__file__).parent / "goldens"
 TARGETS_SHOWN = {"cpu": ("bf16", "float"), "gfx1100": ("f16", "a16"), "gfx942": ("f16", "a16")}
 
 
-def model(name: str, target: str) -> CompiledModel:
-    keys = architecture(name).tiny
-    tensors = tensors_of(name, keys)
-    config = architecture(name).config({f"{name}.{k}": v for k, v in keys.items()}, tensors)
+def compiled(name: str, target: str) -> CompiledModel:
+    model = described(name, architecture(name).tiny)
     act, activations = TARGETS_SHOWN[target]
     # A device like those it stands for, whatever is at hand.
     here = replace(TARGETS[target], compute_units=64)
     limits = {"context": 64, "max_tokens": 32, "max_seqs": 4, "max_logits": 4, "page_size": 16, "memory": 1 << 30}
-    return CompiledModel(config, RandomWeights(tensors), here, act=act, activations=activations, **limits)
+    return CompiledModel(model, RandomWeights(model.tensors), here, act=act, activations=activations, **limits)
 
 
 def texts(name: str, target: str) -> Iterator[tuple[str, str]]:
     """(file name, text) of the goldens of an architecture on a target."""
-    made = model(name, target)
+    made = compiled(name, target)
     if target == "cpu":
         yield f"{name}.built.txt", str(made.built())
     yield f"{name}.{target}.graph.txt", str(made.graph)

@@ -69,4 +69,4 @@ def test_it_compiles_without_a_file(synthetic, tiny_shape):
     made = synthetic.synthetic(shape, "Q4_K_M")
     assert all(t.data.nbytes == t.type.nbytes for t in made.tensors.values())
     model = forge.compile(made, target="gfx942", context=64)
-    assert model.config.vocab == shape.vocab and model.budget.total > 0
+    assert model.vocab_size == shape.vocab and model.budget.total > 0

@@ -12,7 +12,7 @@ import torch
 from forge.amdgcn.emulate import Emulation
 from forge.api import DEFAULT_MODEL
 from forge.bench.parity import goldens, mean_kl, model_logits
-from forge.compiled import CompiledModel, GGUFSource, read_config
+from forge.compiled import CompiledModel, GGUFSource, read_model
 from forge.gguf import GGUFFile
 from forge.language import interpreted
 from forge.target import TARGETS
@@ -26,14 +26,14 @@ LAYERS, TOKENS = 2, 8
 
 def model(gguf: GGUFFile, target: str, **options) -> CompiledModel:
     """The model's first layers and its head, for a few tokens."""
-    config = read_config(gguf)
+    whole = read_model(gguf)
     tensors = {
         name: type
-        for name, type in config.tensors.items()
+        for name, type in whole.tensors.items()
         if not name.startswith("blk.") or int(name.split(".")[1]) < LAYERS
     }
     return CompiledModel(
-        replace(config, layers=LAYERS, tensors=tensors), GGUFSource(gguf), TARGETS[target],
+        replace(whole, config=replace(whole.config, layers=LAYERS), tensors=tensors), GGUFSource(gguf), TARGETS[target],
         context=16, max_tokens=TOKENS, max_seqs=1, max_logits=TOKENS, page_size=16, memory=None, **options,
     )  # fmt: skip
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from forge.errors import GraphError
+from forge.errors import FileFormatError, GraphError, UnsupportedError
 from forge.graph.ir import Value
 from forge.graph.types import tensor
 from forge.kernels.rotation import rotation
+from forge.models.keys import Keys
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,29 @@ class Rope:
         table = positions.node.graph.constant(name, tensor("f64", self.dims // 2), self.turns)
         made: Value = rotation(positions, table, factors, magnitude=self.magnitude)
         return made
+
+
+def read_rope(keys: Keys, pairs: str, head_width: int) -> Rope:
+    """Rotary embedding and its scaling by their keys: none, linear or YaRN; llama.cpp's defaults."""
+    dims = keys.size("rope.dimension_count", head_width)
+    if dims % 2 or dims > head_width:
+        raise FileFormatError(f"rope.dimension_count is {dims} in heads of {head_width}")
+    scaling = keys.get("rope.scaling.type", str, "none")
+    factor = keys.positive("rope.scaling.factor", keys.positive("rope.scale_linear", 1.0))
+    if scaling == "none" and factor != 1.0:
+        scaling = "linear"  # files from before rope.scaling.type
+    if scaling not in ("none", "linear", "yarn"):
+        raise UnsupportedError(f"RoPE scaling {scaling!r} in {keys.architecture}", remedy="none, linear or yarn")
+    attn_factor = keys.get("rope.scaling.yarn_attn_factor", float, 1.0)
+    return Rope(
+        pairs=pairs,
+        dims=dims,
+        base=keys.positive("rope.freq_base", 10000.0),
+        scaling=scaling,
+        factor=factor,
+        original_context=keys.size("rope.scaling.original_context_length", keys.size("context_length")),
+        ext_factor=keys.get("rope.scaling.yarn_ext_factor", float, 1.0),
+        attn_factor=keys.get("rope.scaling.attn_factor", float, attn_factor),
+        beta_fast=keys.get("rope.scaling.yarn_beta_fast", float, 32.0),
+        beta_slow=keys.get("rope.scaling.yarn_beta_slow", float, 1.0),
+    )
