@@ -19,10 +19,10 @@ from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.kernels.dequantize import BLOCK_TYPES
 from forge.kernels.paged_attention.cases import batch
 from forge.lower.launch import Launch, Task
 from forge.lower.select import call_of, select
+from forge.quant import block_types
 from forge.target import DeviceTarget
 from forge.verify import check
 from forge.verify.check import STORE
@@ -158,13 +158,13 @@ SIZED: Final[Mapping[str, tuple[Case, ...]]] = {
     "softmax": (_rows(4096, "f32"),),
     "swiglu": (_rows(14336, "f16", "f16"),),
     "linear": (
-        *(_linear("a16", w, 1, 64, 4096, "f32") for w in BLOCK_TYPES),
+        *(_linear("a16", w, 1, 64, 4096, "f32") for w in block_types()),
         *(_linear("a8", w, 1, 64, 4096, "f32") for w in ("q4_K", "q6_K", "q8_0")),
         *(_linear("f16", w, 1, 64, 4096, "f32") for w in ("f16", "q4_K", "q6_K", "q8_0")),
         *(_linear("f16", w, 32, 64, 1024, "f16") for w in ("f16", "q4_K")),
         *(_linear("f16", w, 128, 128, 1024, "f16") for w in ("f16", "q4_K", "q6_K", "q8_0")),
     ),
-    "dequantize": tuple(Case(w, (tensor(w, 8, 4096),), {"out": "f16"}) for w in BLOCK_TYPES),
+    "dequantize": tuple(Case(w, (tensor(w, 8, 4096),), {"out": "f16"}) for w in block_types()),
     "embed": tuple(
         Case(w, (tensor("i32", 4), tensor(w, 16, 4096)), {"out": "f32"}, {"ids": fills.integers(0, 16)})
         for w in ("f16", "q4_K", "q6_K", "q8_0")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
-from forge.kernels.device.block_tile import constants, form_of, has_residual, load_tile
+from forge.kernels.device.tile import load_tile, operand
 from forge.language import cdiv, jit, tl
-from forge.quant import dense
-
-BLOCK_TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_K", "q5_K", "q6_K")
+from forge.quant import block_types, dense
 
 
 def _types(w, *, out):
@@ -26,8 +24,8 @@ def _cost(w, *, out):
 
 
 def _cases():
-    for name in BLOCK_TYPES:
-        yield Case(name, (tensor(name, 5, 768 if name.endswith("K") else 96),), {"out": "f32"})
+    for name in block_types():
+        yield Case(name, (tensor(name, 5, 3 * dtype(name).block),), {"out": "f32"})
     for out in ("f16", "bf16"):
         yield Case(f"to {out}", (tensor("q4_K", 3, 512),), {"out": out})
     yield Case("a8", (tensor("a8", 3, 160),), {"out": "f16"})
@@ -45,22 +43,10 @@ def dequantize(w, *, out="f16"):
 
 
 @jit
-def _dequantize(
-    y_ptr, q_ptr, h_ptr, s_ptr, d_ptr, start, N, K,
-    ROWS: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
-    MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr, RESIDUAL: tl.constexpr,
-):  # fmt: skip
+def _dequantize(y_ptr, w, start, N, K, W: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
     first = tl.program_id(0) * ROWS
     k0 = tl.program_id(1) * BLOCK_K
-    tile = load_tile(
-        q_ptr, h_ptr, s_ptr, d_ptr, start + first, start + N, k0, K, K,
-        ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
-    )  # fmt: skip
-    if RESIDUAL:
-        tile += (1.0 / 256.0) * load_tile(
-            h_ptr, h_ptr, s_ptr, d_ptr, start + first, start + N, k0, K, K,
-            ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
-        )  # fmt: skip
+    tile = load_tile(w, W, start + first, start + N, k0, K, K, ROWS, BLOCK_K)
     k = k0 + tl.arange(0, BLOCK_K)
     row = first + tl.arange(0, ROWS)
     mask = (row < N)[:, None] & (k < K)[None, :]
@@ -77,7 +63,8 @@ def dequantize_rows(site, y, w, start):
     """A launch that fills y[N,K] with rows `start` and up of w; `site` holds the configuration of `dequantize_tile`."""
     n, k = y.shape
     grid = (cdiv(n, site["ROWS"]), cdiv(k, site["BLOCK_K"]))
-    return site.launch(_dequantize, grid, y, w, start, n, k, RESIDUAL=has_residual(w), **constants(form_of(w)))
+    planes, form = operand(w)
+    return site.launch(_dequantize, grid, y, planes, start, n, k, W=form)
 
 
 @dequantize.kernel(on="cpu")

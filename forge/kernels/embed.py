@@ -5,10 +5,9 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
-from forge.kernels.dequantize import BLOCK_TYPES
-from forge.kernels.device.block_tile import constants, form_of, load_tile, pointers, row_stride
+from forge.kernels.device.tile import load_tile, operand, row_stride
 from forge.language import cdiv, jit, tl
-from forge.quant import dense
+from forge.quant import block_types, dense
 from forge.quant.packed import Packed
 
 
@@ -31,7 +30,7 @@ def _cost(ids, table, *, out):
 
 def _cases():
     ids = {"ids": fills.integers(0, 67)}
-    for name in ("f32", "f16", "bf16", *BLOCK_TYPES):
+    for name in ("f32", "f16", "bf16", *block_types()):
         yield Case(name, (tensor("i32", 5), tensor(name, 67, 512)), {"out": "f32"}, ids)
     yield Case("q4_K to bf16", (tensor("i32", 3), tensor("q4_K", 67, 256)), {"out": "bf16"}, ids)
     yield Case("one token, odd width", (tensor("i32", 1), tensor("f16", 67, 1031)), {"out": "f32"}, ids)
@@ -57,19 +56,12 @@ def embed(ids, table, *, out="f32"):
 
 
 @jit
-def _embed(
-    y_ptr, ids_ptr, q_ptr, h_ptr, s_ptr, d_ptr, V, D, stride,
-    BLOCK_K: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr, MINIMUM: tl.constexpr,
-    CODES: tl.constexpr, SCALES: tl.constexpr,
-):  # fmt: skip
+def _embed(y_ptr, ids_ptr, table, V, D, stride, W: tl.constexpr, BLOCK_K: tl.constexpr):
     t = tl.program_id(0).to(tl.int64)
     k0 = tl.program_id(1) * BLOCK_K
     row = tl.load(ids_ptr + t)
     known = (row >= 0) & (row < V)
-    tile = load_tile(
-        q_ptr, h_ptr, s_ptr, d_ptr, tl.where(known, row, V), V, k0, D, stride,
-        1, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
-    )  # fmt: skip
+    tile = load_tile(table, W, tl.where(known, row, V), V, k0, D, stride, 1, BLOCK_K)
     tile = tl.where(known, tile, float("nan"))
     k = k0 + tl.arange(0, BLOCK_K)
     tl.store(y_ptr + t * D + k[None, :], tile.to(y_ptr.dtype.element_ty), (k < D)[None, :])
@@ -80,8 +72,8 @@ def embed_rows(site, y, ids, table, *, out):
     """A program a piece of a row."""
     v, d = table.shape
     grid = (y.shape[0], cdiv(d, site["BLOCK_K"]))
-    form = constants(form_of(table))
-    return site.launch(_embed, grid, y, ids, *pointers(table), v, d, row_stride(table), **form)
+    planes, form = operand(table)
+    return site.launch(_embed, grid, y, ids, planes, v, d, row_stride(table), W=form)
 
 
 def _layouts(call):

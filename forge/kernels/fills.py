@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from forge.torch_types import torch_type
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,7 +19,7 @@ def normal(generator: torch.Generator, type: TensorType) -> torch.Tensor:
     """Standard normal values."""
     import torch
 
-    return torch.randn(type.concrete(), generator=generator).to(getattr(torch, TORCH[type.dtype.name]))
+    return torch.randn(type.concrete(), generator=generator).to(torch_type(type.dtype.name))
 
 
 def scaled(factor: float) -> Fill:
@@ -27,7 +29,7 @@ def scaled(factor: float) -> Fill:
         import torch
 
         values = torch.randn(type.concrete(), generator=generator) * factor
-        return values.to(getattr(torch, TORCH[type.dtype.name]))
+        return values.to(torch_type(type.dtype.name))
 
     return fill
 
@@ -45,7 +47,7 @@ def integers(low: int, high: int) -> Fill:
     def fill(generator: torch.Generator, type: TensorType) -> torch.Tensor:
         import torch
 
-        dt = getattr(torch, TORCH[type.dtype.name])
+        dt = torch_type(type.dtype.name)
         return torch.randint(low, high, type.concrete(), generator=generator).to(dt)
 
     return fill
@@ -57,12 +59,6 @@ def constant(values: Any) -> Fill:
     def fill(generator: torch.Generator, type: TensorType) -> torch.Tensor:
         import torch
 
-        return torch.tensor(values, dtype=getattr(torch, TORCH[type.dtype.name])).reshape(type.concrete())
+        return torch.tensor(values, dtype=torch_type(type.dtype.name)).reshape(type.concrete())
 
     return fill
-
-
-TORCH = {
-    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
-    "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool",
-}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import DTYPES, TensorType, tensor
 from forge.kernels import fills
-from forge.kernels.device.block_tile import has_residual
+from forge.kernels.device.tile import operand
 from forge.language import cdiv, jit, tl
 
 
@@ -57,9 +57,9 @@ def _cases():
 def quantize_q8(x, *, residual=False):
     """y[T,D] = d * round(x / d) with d = max|x| / 127 over each group of 32, ties to even; a group of zeros has d = 0.
 
-    The result is `a8`: int8 codes four a word, d in f32, and s = d * (sum of the group's codes) in f32, which is what
-    a weight's minimum multiplies. With `residual` it is `a16`: y = d * (q + r / 256), rounded to a 256th of d, with the
-    int8 codes r beside q, and s their sum. A group with a NaN or an infinity is NaN as a whole.
+    The result is `a8`: int8 codes four a word, d in f32, and sum = d * (sum of the group's codes) in f32, by which a
+    weight's minimum is multiplied. With `residual` it is `a16`: y = d * (q + h / 256), rounded to a 256th of d, with
+    the int8 codes h beside q, and the sum of both. A group with a NaN or an infinity is NaN as a whole.
     """
 
 
@@ -72,7 +72,7 @@ def _words(codes, GROUPS: tl.constexpr):
 
 @jit
 def _quantize_q8(
-    q_ptr, h_ptr, s_ptr, d_ptr, x_ptr, x_stride, G, GROUPS: tl.constexpr, RESIDUAL: tl.constexpr
+    y, x_ptr, x_stride, G, GROUPS: tl.constexpr, RESIDUAL: tl.constexpr
 ):  # fmt: skip
     STEPS: tl.constexpr = 256 if RESIDUAL else 1
     row = tl.program_id(0).to(tl.int64)
@@ -89,12 +89,12 @@ def _quantize_q8(
     total = tl.sum(codes, 1).to(tl.float32) * (1.0 / STEPS)
     at = row * G * 8 + group[:, None] * 8 + tl.arange(0, 8)[None, :]
     if RESIDUAL:
-        tl.store(h_ptr + at, _words(codes, GROUPS), (group < G)[:, None])
+        tl.store(y.h + at, _words(codes, GROUPS), (group < G)[:, None])
         # The low byte counts from -128 to 127, so the rest is the code rounded to nearest.
         codes = (codes + 128) >> 8
-    tl.store(q_ptr + at, _words(codes, GROUPS), (group < G)[:, None])
-    tl.store(d_ptr + row * G + group, d, group < G)
-    tl.store(s_ptr + row * G + group, d * total, group < G)
+    tl.store(y.q + at, _words(codes, GROUPS), (group < G)[:, None])
+    tl.store(y.d + row * G + group, d, group < G)
+    tl.store(y.sum + row * G + group, d * total, group < G)
 
 
 @quantize_q8.kernel(space=Space(GROUPS=(32, 16, 64), num_warps=(4, 2, 8)))
@@ -103,7 +103,7 @@ def quantize_q8_groups(site, y, x, *, residual):
     t, width = x.shape
     groups = width // 32
     grid = (t, cdiv(groups, site["GROUPS"]))
-    return site.launch(_quantize_q8, grid, y, x, x.stride(0), groups, RESIDUAL=has_residual(y))
+    return site.launch(_quantize_q8, grid, operand(y)[0], x, x.stride(0), groups, RESIDUAL=residual)
 
 
 @quantize_q8.kernel(on="cpu")
@@ -121,6 +121,6 @@ def quantize_q8_torch(site, y, x, *, residual):
         if residual:
             put("h", (codes - q) * 256)
         y.planes["d"].copy_(d[..., 0])
-        y.planes["s"].copy_((d * codes.sum(-1, keepdim=True))[..., 0])
+        y.planes["sum"].copy_((d * codes.sum(-1, keepdim=True))[..., 0])
 
     return step

@@ -19,7 +19,6 @@ from forge.errors import DeviceError, GraphError, MemoryPlanError
 from forge.graph.ir import Node
 from forge.graph.leaves import Leaf
 from forge.graph.types import TensorType
-from forge.kernels.fills import TORCH
 from forge.language import interpreted
 from forge.lower.launch import Launch, Task
 from forge.lower.memory import align, stored_bytes
@@ -28,6 +27,7 @@ from forge.lower.plan import Plan
 from forge.lower.schedule import Place, build
 from forge.lower.sizes import Sizes
 from forge.quant.packed import Packed
+from forge.torch_types import type_name
 
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
 INPUT_ALIGNMENT = 16  # bytes: kernels may assume that pointers are multiples of it
@@ -119,7 +119,7 @@ class Executable:
             if name not in inputs:
                 raise GraphError(f"the input {name} : {node.types[0]} is not given")
             given, type = inputs[name], node.types[0]
-            fits = given.ndim == type.rank and str(given.dtype).removeprefix("torch.") == TORCH[type.dtype.name]
+            fits = given.ndim == type.rank and type_name(given.dtype) == type.dtype.name
             for have, want in zip(given.shape, type.shape, strict=False):
                 if isinstance(want, int):
                     fits &= have == want

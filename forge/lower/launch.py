@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import GraphError
-from forge.quant.packed import Packed
 from forge.target import DeviceTarget
 
 OPTIONS = ("num_warps", "num_stages", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
@@ -71,18 +70,12 @@ class Site:
         return self.config[name]
 
     def launch(self, fn: Any, grid: tuple[int, ...], *args: Any, **constexprs: Any) -> Launch:
-        """A launch of `fn`. The configuration's entries that `fn` has as parameters are passed to it as well.
-
-        A `Packed` tensor among `args` stands for its planes' pointers.
-        """
-        flat: list[Any] = []
-        for arg in args:
-            flat.extend(arg.pointers() if isinstance(arg, Packed) else (arg,))
+        """A launch of `fn`. The configuration's entries that `fn` has as parameters are passed to it as well."""
         meta = {k: v for k, v in self.config.items() if k in fn.arg_names} | constexprs
         meta |= {k: v for k, v in self.config.items() if k in OPTIONS and self._takes(k)}
         meta["enable_fp_fusion"] = True  # said outright, as Triton's own default differs between its versions
         g = (*grid, 1, 1)
-        return Launch(fn, (g[0], g[1], g[2]), tuple(flat), meta)
+        return Launch(fn, (g[0], g[1], g[2]), args, meta)
 
     def _takes(self, option: str) -> bool:
         return option not in HIP_ONLY or self.target.backend == "hip"

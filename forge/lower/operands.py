@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from forge.errors import UnsupportedError
 from forge.graph.ir import Node
 from forge.graph.types import DTYPES, TensorType
-from forge.kernels.fills import TORCH
+from forge.quant import format_of
 from forge.quant.packed import Packed
+from forge.torch_types import torch_type, type_name
 
 if TYPE_CHECKING:
     import torch
-
-FORGE = {torch_name: name for name, torch_name in TORCH.items()}
 
 
 def type_of(operand: Any) -> TensorType | None:
@@ -22,30 +21,20 @@ def type_of(operand: Any) -> TensorType | None:
         return None
     if isinstance(operand, Packed):
         return operand.type
-    name = str(operand.dtype).removeprefix("torch.")
-    if name not in FORGE:
+    name = type_name(operand.dtype)
+    if name is None:
         raise UnsupportedError(f"tensors of type {operand.dtype} have no place in a graph")
-    return TensorType(tuple(operand.shape), DTYPES[FORGE[name]])
+    return TensorType(tuple(operand.shape), DTYPES[name])
 
 
 def torch_dtype(type: TensorType) -> torch.dtype:
     """The torch type that holds elements of an unquantized type."""
-    import torch
-
-    found: torch.dtype = getattr(torch, TORCH[type.dtype.name])
-    return found
+    return torch_type(type.dtype.name)
 
 
 def activation_planes(type: TensorType) -> dict[str, TensorType]:
-    """The planes of quantized activations [T,D]: int8 codes four a word, and an f32 scale and sum a group of 32.
-
-    The plane h, of "a16" alone, holds the second codes. Of any other type there are none.
-    """
-    if not type.dtype.activation:
-        return {}
-    *rows, width = type.concrete()
-    words, groups = TensorType((*rows, width // 4), DTYPES["i32"]), TensorType((*rows, width // 32), DTYPES["f32"])
-    return {"q": words} | ({"h": words} if type.dtype.name == "a16" else {}) | {"d": groups, "s": groups}
+    """The planes of quantized activations; of any other type there are none."""
+    return format_of(type.dtype).plane_types(type.concrete()) if type.dtype.activation else {}
 
 
 def constant_tensor(leaf: Node, device: Any) -> torch.Tensor:

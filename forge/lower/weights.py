@@ -15,7 +15,8 @@ from forge.graph.ir import Node
 from forge.graph.leaves import Part
 from forge.graph.types import DTYPES, TensorType
 from forge.lower.operands import empty, torch_dtype
-from forge.quant import Packed, formats, pack, to_dense
+from forge.quant import Packed, format_of, pack, to_dense
+from forge.quant.tensors import table_of
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -80,15 +81,16 @@ class Storage:
     @property
     def nbytes(self) -> int:
         if self.layout == "planes":
-            planes = formats()[self.type.dtype.name].plane_types(self.type.concrete())
-            return sum(p.nbytes for p in planes.values())
+            form = format_of(self.type.dtype)
+            return sum(p.nbytes for p in form.plane_types(self.type.concrete()).values()) + 4 * len(form.table)
         return DTYPES[self.layout.removeprefix("dense:")].size(self.type.numel)
 
     def load_meta(self) -> Any:
         """The weight's shape without its memory, for compiling kernels with no device."""
         if self.layout == "planes":
-            planes = formats()[self.type.dtype.name].plane_types(self.type.concrete())
-            return Packed(self.type, {name: empty(plane, "meta") for name, plane in planes.items()})
+            form = format_of(self.type.dtype)
+            planes = {n: empty(plane, "meta") for n, plane in form.plane_types(self.type.concrete()).items()}
+            return Packed(self.type, planes, table=table_of(form, "meta"))
         return empty(TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")]), "meta")
 
     def load(self, source: Source, device: Any) -> Any:

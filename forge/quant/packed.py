@@ -1,4 +1,4 @@
-"""A tensor of a block type as the kernels read it: its planes, not its file bytes.
+"""A tensor of a quantized type as the kernels read it: its planes, not its file bytes.
 
 Planes put what a kernel loads together side by side: the low bits of all codes, the high bits, the group scales and
 the block scales. They hold exactly the file's bits, rearranged; `forge/quant/format.py` says how for each type.
@@ -6,27 +6,29 @@ the block scales. They hold exactly the file's bits, rearranged; `forge/quant/fo
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from forge.errors import UnsupportedError
 from forge.graph.types import DType, TensorType
 
-PLANES = ("q", "h", "s", "d")
+ROWS = "rows"  # the layout of `forge/quant/format.py`
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Planes of a block-typed tensor: `q` low bits, `h` high bits, `s` group scales, `d` block scales.
+    """Planes of a tensor of a quantized type, by name; `table` is what their numbers stand for, if the type has one.
 
-    Immutable; whoever consumes it checks `type` and `layout`. Quantized activations are Packed too: a value of "a8" is
-    d * q, of "a16" d * (q + h / 256), with the planes `q` and `h` (four int8 codes a word), `d` (f32 scale a group of
-    32) and `s` (f32 sum of the group's values).
+    Immutable. `operand` is how a kernel is given it.
     """
 
     type: TensorType
     planes: Mapping[str, Any]
-    layout: str = "rows"
+    layout: str = ROWS
+    table: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,17 +44,33 @@ class Packed:
 
     @property
     def nbytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.planes.values())
+        return sum(p.numel() * p.element_size() for p in self.operand(self.layout))
 
-    def pointers(self) -> tuple[Any, Any, Any, Any]:
-        """The four planes in the order q, h, s, d; an absent plane is given as q, and never read."""
-        q = self.planes["q"]
-        return tuple(self.planes.get(name, q) for name in PLANES)
+    def operand(self, layout: str = ROWS) -> tuple[Any, ...]:
+        """The planes and the table as one argument of a kernel that reads `layout`: a tuple with their names.
+
+        Raises UnsupportedError for planes in another layout.
+        """
+        if self.layout != layout:
+            raise UnsupportedError(
+                f"{self.type} is stored in the layout {self.layout!r}; this kernel reads {layout!r}",
+                remedy="store the weight in a layout that the kernel declares (`layouts=`)",
+            )
+        tensors = dict(self.planes) if self.table is None else {**self.planes, "table": self.table}
+        named: tuple[Any, ...] = planes_of(*tensors)(**tensors)
+        return named
 
     def rows(self, ids: Any) -> Packed:
         """The rows of a two-axis tensor that `ids` (integers [R]) name. An id out of range is torch's IndexError."""
         type = TensorType((ids.shape[0], self.shape[1]), self.dtype)
-        return Packed(type, {n: p.index_select(0, ids) for n, p in self.planes.items()}, self.layout)
+        return Packed(type, {n: p.index_select(0, ids) for n, p in self.planes.items()}, self.layout, self.table)
 
     def to(self, device: Any) -> Packed:
-        return Packed(self.type, {n: p.to(device) for n, p in self.planes.items()}, self.layout)
+        table = None if self.table is None else self.table.to(device)
+        return Packed(self.type, {n: p.to(device) for n, p in self.planes.items()}, self.layout, table)
+
+
+@lru_cache(maxsize=64)
+def planes_of(*names: str) -> Any:
+    """The type of a tuple of planes with these names: one for equal names, so that kernels are told apart by them."""
+    return namedtuple("Planes", names)

@@ -22,6 +22,14 @@ def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 FORMAT = QuantFormat(
-    "q4_0", group=32, halves=2, offset=8, halfs=(0,), split=_split, join=_join, levels=_levels,
-    codes=decode.codes_4_signed, scales=decode.scale_alone,
-)  # fmt: skip
+    "q4_0",
+    group=32,
+    bits=4,
+    offset=8,
+    scales_at={0: 0.2165},
+    split=_split,
+    join=_join,
+    levels=_levels,
+    codes=decode.codes_4_signed,
+    scales=decode.scale_alone,
+)

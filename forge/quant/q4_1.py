@@ -21,11 +21,20 @@ def _join(fields: Fields) -> Tensor:
 
 
 def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
-    scale, addend = words.halves(d)
+    scale, addend = words.scale_and_minimum(d)
     return scale, -addend
 
 
 FORMAT = QuantFormat(
-    "q4_1", group=32, halves=2, has_min=True, d_type="i32", halfs=(0, 2), split=_split, join=_join, levels=_levels,
-    codes=decode.codes_4, scales=decode.scale_and_addend,
-)  # fmt: skip
+    "q4_1",
+    group=32,
+    bits=4,
+    minimum=True,
+    d_type="i32",
+    scales_at={0: 0.2165, 2: -1.732},
+    split=_split,
+    join=_join,
+    levels=_levels,
+    codes=decode.codes_4,
+    scales=decode.scale_and_addend,
+)

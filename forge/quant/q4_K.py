@@ -34,7 +34,7 @@ def packed_scales(s: Tensor) -> Tensor:
 def levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
     assert s is not None
     both = s.contiguous().view(torch.uint8).reshape(-1, 8, 2).to(torch.float32)
-    scale, minimum = words.halves(d)
+    scale, minimum = words.scale_and_minimum(d)
     return scale * both[..., 0], minimum * both[..., 1]
 
 
@@ -49,6 +49,16 @@ def _join(fields: Fields) -> Tensor:
 
 
 FORMAT = QuantFormat(
-    "q4_K", group=32, halves=2, has_min=True, s_type="i16", d_type="i32", halfs=(0, 2), split=_split, join=_join,
-    levels=levels, codes=decode.codes_4, scales=decode.scales_of_8,
-)  # fmt: skip
+    "q4_K",
+    group=32,
+    bits=4,
+    minimum=True,
+    s_type="i16",
+    d_type="i32",
+    scales_at={0: 0.002717, 2: 0.02174},
+    split=_split,
+    join=_join,
+    levels=levels,
+    codes=decode.codes_4,
+    scales=decode.scales_of_8,
+)

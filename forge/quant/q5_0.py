@@ -27,6 +27,15 @@ def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 FORMAT = QuantFormat(
-    "q5_0", group=32, halves=2, high=1, offset=16, halfs=(0,), split=_split, join=_join, levels=_levels,
-    codes=decode.codes_5_signed, scales=decode.scale_alone,
-)  # fmt: skip
+    "q5_0",
+    group=32,
+    bits=4,
+    high=1,
+    offset=16,
+    scales_at={0: 0.1083},
+    split=_split,
+    join=_join,
+    levels=_levels,
+    codes=decode.codes_5_signed,
+    scales=decode.scale_alone,
+)

@@ -23,11 +23,21 @@ def _join(fields: Fields) -> Tensor:
 
 
 def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
-    scale, addend = words.halves(d)
+    scale, addend = words.scale_and_minimum(d)
     return scale, -addend
 
 
 FORMAT = QuantFormat(
-    "q5_1", group=32, halves=2, high=1, has_min=True, d_type="i32", halfs=(0, 2), split=_split, join=_join,
-    levels=_levels, codes=decode.codes_5, scales=decode.scale_and_addend,
-)  # fmt: skip
+    "q5_1",
+    group=32,
+    bits=4,
+    high=1,
+    minimum=True,
+    d_type="i32",
+    scales_at={0: 0.1083, 2: -1.732},
+    split=_split,
+    join=_join,
+    levels=_levels,
+    codes=decode.codes_5,
+    scales=decode.scale_and_addend,
+)

@@ -27,6 +27,17 @@ def _join(fields: Fields) -> Tensor:
 
 
 FORMAT = QuantFormat(
-    "q5_K", group=32, halves=2, high=1, has_min=True, s_type="i16", d_type="i32", halfs=(0, 2), split=_split,
-    join=_join, levels=levels, codes=decode.codes_5, scales=decode.scales_of_8,
-)  # fmt: skip
+    "q5_K",
+    group=32,
+    bits=4,
+    high=1,
+    minimum=True,
+    s_type="i16",
+    d_type="i32",
+    scales_at={0: 0.001359, 2: 0.02174},
+    split=_split,
+    join=_join,
+    levels=levels,
+    codes=decode.codes_5,
+    scales=decode.scales_of_8,
+)

@@ -31,6 +31,16 @@ def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 FORMAT = QuantFormat(
-    "q6_K", group=16, halves=2, high=2, offset=32, s_type="i8", halfs=(208,), split=_split, join=_join,
-    levels=_levels, codes=decode.codes_6_signed, scales=decode.scales_of_16,
-)  # fmt: skip
+    "q6_K",
+    group=16,
+    bits=4,
+    high=2,
+    offset=32,
+    s_type="i8",
+    scales_at={208: 0.000731},
+    split=_split,
+    join=_join,
+    levels=_levels,
+    codes=decode.codes_6_signed,
+    scales=decode.scales_of_16,
+)

@@ -22,6 +22,12 @@ def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 FORMAT = QuantFormat(
-    "q8_0", group=32, halfs=(0,), split=_split, join=_join, levels=_levels,
-    codes=decode.codes_8, scales=decode.scale_alone,
-)  # fmt: skip
+    "q8_0",
+    group=32,
+    scales_at={0: 0.01353},
+    split=_split,
+    join=_join,
+    levels=_levels,
+    codes=decode.codes_8,
+    scales=decode.scale_alone,
+)

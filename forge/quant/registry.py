@@ -24,6 +24,11 @@ def formats() -> Mapping[str, QuantFormat]:
     return FORMATS
 
 
+def block_types() -> tuple[str, ...]:
+    """The quantized types that files hold: those of blocks."""
+    return tuple(n for n, form in formats().items() if not form.plain and not form.dtype.activation)
+
+
 def format_of(dtype: DType) -> QuantFormat:
     """The format of an element type. Raises UnsupportedError if no file here describes it."""
     found = formats().get(dtype.name)

@@ -16,7 +16,7 @@ from forge.graph.types import TensorType
 from forge.quant.format import Fields, QuantFormat
 from forge.quant.packed import Packed
 from forge.quant.registry import format_of
-from forge.quant.words import TORCH
+from forge.torch_types import torch_type
 
 CHUNK = 1 << 19  # weights dequantized at a time: their f32 values stay in the cores' L2 caches
 
@@ -33,11 +33,17 @@ def rows_of(type: TensorType, raw: Tensor) -> Tensor:
 def pack(type: TensorType, raw: Tensor) -> Packed:
     """The planes of a tensor of a block type. Raises FileFormatError if `raw` has another size."""
     form = format_of(type.dtype)
-    if form.plain:
+    if form.split is None:
         raise UnsupportedError(f"{type} has no blocks to pack", remedy="use to_dense, or view the bytes")
     shapes = form.plane_types(type.concrete())
     planes = form.planes(rows_of(type, raw))
-    return Packed(type, {n: planes[n].reshape(t.concrete()) for n, t in shapes.items()})
+    shaped = {n: planes[n].reshape(t.concrete()) for n, t in shapes.items()}
+    return Packed(type, shaped, table=table_of(form, raw.device))
+
+
+def table_of(form: QuantFormat, device: Any) -> Tensor | None:
+    """The numbers that a format's codes stand for, as kernels read them; None where it has no table."""
+    return torch.tensor(form.table, dtype=torch.int32, device=device) if form.table else None
 
 
 def unpack(packed: Packed) -> Tensor:
@@ -72,7 +78,7 @@ def dense_as(packed: Packed, dtype: torch.dtype) -> Tensor:
     step = max(1, CHUNK // max(1, width))
     for start in range(0, rows, step):
         part = {n: p[start : start + step] for n, p in planes.items()}
-        _write(out[start : start + step], form, form.fields(part))
+        _write(out[start : start + step], form, form.taken_apart(part))
     return out.reshape(packed.shape)
 
 
@@ -81,7 +87,7 @@ def to_dense(type: TensorType, raw: Tensor, dtype: torch.dtype) -> Tensor:
     form = format_of(type.dtype)
     rows = rows_of(type, raw)
     if form.plain:
-        return rows.contiguous().view(TORCH[form.name]).to(dtype).reshape(type.concrete())
+        return rows.contiguous().view(torch_type(form.name)).to(dtype).reshape(type.concrete())
     assert form.split is not None
     blocks = rows.reshape(-1, type.dtype.nbytes)
     out = torch.empty((blocks.shape[0], type.dtype.block), dtype=dtype, device=raw.device)
@@ -101,23 +107,16 @@ def random_blocks(type: TensorType, generator: torch.Generator, rms: float = 0.0
     rows = type.concrete()[:-1]
     if form.plain:
         values = torch.randn(type.concrete(), generator=generator, device=device) * rms
-        return values.to(TORCH[form.name]).view(torch.uint8)
+        return values.to(torch_type(form.name)).view(torch.uint8)
+    if form.random is not None:
+        return form.random(generator, count, rms).reshape(*rows, -1)
     blocks = torch.randint(0, 256, (count, type.dtype.nbytes), generator=generator, device=device, dtype=torch.uint8)
     size = torch.rand((count, 1), generator=generator, device=device) + 0.5
     negative = torch.rand((count, 1), generator=generator, device=device) < 0.25
     d = torch.where(negative, -size, size) * rms
-    for place, factor in zip(form.halfs, _unit_scales(form), strict=True):
+    for place, factor in form.scales_at.items():
         blocks[:, place : place + 2] = (d * factor).to(torch.float16).view(torch.uint8)
     return blocks.reshape(*rows, -1)
-
-
-def _unit_scales(form: QuantFormat) -> tuple[float, ...]:
-    """fp16 scale, and minimum that centres the codes, at which uniform codes and group scales give an RMS near 1."""
-    span = 1 << (8 if form.halves == 1 else 4 + form.high)
-    if form.s_type == "i16":  # sc * code - span / 2 * m with sc and m uniform in 0..63: their variances add
-        return 1 / (23 * span), 1 / 46
-    scale = 12**0.5 / (span * (74 if form.s_type == "i8" else 1))  # 74: the RMS of a uniform int8
-    return (scale, -scale * span / 2)[: len(form.halfs)]
 
 
 def _write(out: Tensor, form: QuantFormat, fields: Fields) -> None:

@@ -5,40 +5,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+def packed(numbers: Tensor, bits: int) -> Tensor:
+    """The low `bits` bits of numbers uint8 [runs,n] as int32 words [runs,n*bits/32].
+
+    Byte b of word w holds in its field f the number 4 * (f * words + w) + b of the run.
+    """
+    if bits == 8:
+        return numbers.contiguous().view(torch.int32)
+    fields = numbers.reshape(numbers.shape[0], 8 // bits, -1)
+    mask = (1 << bits) - 1
+    out = fields[:, 0] & mask
+    for i in range(1, 8 // bits):
+        out |= (fields[:, i] & mask) << (bits * i)
+    return out.contiguous().view(torch.int32)
 
 
-def nibbles(codes: Tensor) -> Tensor:
-    """The low four bits of codes uint8 [B,block] as words [B*block/32,4]."""
-    halves = codes.reshape(-1, 2, 16)
-    packed = halves[:, 1] << 4
-    packed |= halves[:, 0] & 15
-    return packed.view(torch.int32)
-
-
-def from_nibbles(q: Tensor) -> Tensor:
-    """The low four bits of every code, uint8 [runs,32], from words."""
-    packed = q.contiguous().view(torch.uint8).reshape(-1, 16)
-    return torch.cat((packed & 15, packed >> 4), 1)
+def unpacked(q: Tensor, bits: int) -> Tensor:
+    """The numbers uint8 [runs,n] of words [runs,n*bits/32]: the inverse of `packed`."""
+    octets = q.contiguous().view(torch.uint8)
+    if bits == 8:
+        return octets
+    mask = (1 << bits) - 1
+    return torch.cat([(octets >> (bits * i)) & mask for i in range(8 // bits)], 1)
 
 
 def high_bits(codes: Tensor, bits: int) -> Tensor:
-    """Bits 4 and up of codes uint8 [G,group] as a word a group [G,1]: byte b gathers weights b, 4+b, 8+b, ..."""
+    """Bits 4 and up of codes uint8 [G,32/bits], as a word each [G,1]: byte b gathers weights b, 4+b, 8+b, ..."""
     quads = (codes >> 4).reshape(codes.shape[0], -1, 4)
-    packed = torch.zeros_like(quads[:, 0])
+    out = torch.zeros_like(quads[:, 0])
     for i in range(quads.shape[1]):
-        packed |= quads[:, i] << (bits * i)
-    return packed.view(torch.int32)
+        out |= quads[:, i] << (bits * i)
+    return out.view(torch.int32)
 
 
-def from_high_bits(h: Tensor, bits: int, group: int) -> Tensor:
-    """uint8 [G,group] with the bits of words h [G,1] at bit 4 and up."""
-    packed = h.contiguous().view(torch.uint8)
-    quads = [((packed >> (bits * i)) & ((1 << bits) - 1)) << 4 for i in range(group // 4)]
-    return torch.stack(quads, 1).reshape(-1, group)
+def from_high_bits(h: Tensor, bits: int) -> Tensor:
+    """uint8 [G,32/bits] with the bits of words h [G,1] at bit 4 and up."""
+    octets = h.contiguous().view(torch.uint8)
+    quads = [((octets >> (bits * i)) & ((1 << bits) - 1)) << 4 for i in range(8 // bits)]
+    return torch.stack(quads, 1).reshape(octets.shape[0], -1)
 
 
-def halves(d: Tensor) -> tuple[Tensor, Tensor]:
+def scale_and_minimum(d: Tensor) -> tuple[Tensor, Tensor]:
     """The two fp16 of each int32 [B,1] word as f32 [B,1] each: scale, minimum."""
     both = d.contiguous().view(torch.float16).to(torch.float32)
     return both[:, :1], both[:, 1:]

@@ -50,9 +50,10 @@ def apart(value: Any) -> Any:
 
 
 def quantized_activation(x: torch.Tensor, name: str) -> Packed:
-    """x[T,D] as a8 or a16, by the statement of the formats: d = max|x| / 127; in a8 q = round(x / d) and s = d * sum q.
+    """x[T,D] as a8 or a16, by the statement of the formats: d = max|x| / 127.
 
-    In a16 h = round(256 (x / d - q)) too, kept within an int8, and s = d * sum (q + h / 256).
+    In a8 q = round(x / d) and sum = d * sum of q. In a16 h = round(256 (x / d - q)) too,
+    kept within an int8, and sum = d * sum of (q + h / 256).
     """
     rows, width = x.shape
     groups = x.float().reshape(rows, width // 32, 32)
@@ -63,7 +64,7 @@ def quantized_activation(x: torch.Tensor, name: str) -> Packed:
     codes = {"q": q, "h": h} if name == "a16" else {"q": q}
     planes = {n: c.to(torch.int8).reshape(rows, width).view(torch.int32) for n, c in codes.items()}
     total = (q + h / 256 if name == "a16" else q).sum(-1)
-    return Packed(TensorType((rows, width), DTYPES[name]), planes | {"d": d, "s": d * total})
+    return Packed(TensorType((rows, width), DTYPES[name]), planes | {"d": d, "sum": d * total})
 
 
 def _fill(generator: torch.Generator, type: TensorType, fill: fills.Fill) -> Any:

@@ -27,7 +27,7 @@ def test_codes_scales_and_sums_are_of_one_another():
     codes = packed.planes["q"].view(torch.int8).reshape(4, 3, 32).double()
     groups = x.reshape(4, 3, 32).double()
     assert torch.allclose(packed.planes["d"].double() * 127, groups.abs().amax(-1), rtol=1e-6)
-    assert torch.allclose(packed.planes["s"].double(), packed.planes["d"].double() * codes.sum(-1), rtol=1e-6)
+    assert torch.allclose(packed.planes["sum"].double(), packed.planes["d"].double() * codes.sum(-1), rtol=1e-6)
     assert (codes.abs().amax(-1) == torch.where(groups.abs().amax(-1) > 0, 127, 0)).all()
     assert (dense(packed).reshape(4, 3, 32) - groups).abs().amax() <= packed.planes["d"].max() / 2 * 1.0001
 
@@ -40,7 +40,7 @@ def test_two_codes_round_256_times_finer():
     q, r = (packed.planes[name].view(torch.int8).reshape(4, 3, 32).double() for name in "qh")
     d = packed.planes["d"].double()
     assert torch.equal(packed.planes["d"], quantize_q8(x).planes["d"])
-    assert torch.allclose(packed.planes["s"].double(), d * (q + r / 256).sum(-1), rtol=1e-6)
+    assert torch.allclose(packed.planes["sum"].double(), d * (q + r / 256).sum(-1), rtol=1e-6)
     assert (d[..., None] * (q + r / 256) - x.reshape(4, 3, 32)).abs().amax() <= d.max() / 512 * 1.001
     assert torch.equal(dense(packed), (packed.planes["d"][..., None] * (q + r / 256).float()).reshape(4, 96))
 
@@ -64,8 +64,8 @@ def test_the_kernel_makes_the_same_planes(residual):
         out.planes for out in (run(quantize_q8, (x,), {"residual": residual}, t) for t in (INTERPRETER, TARGETS["cpu"]))
     )
     assert planes.keys() == expected.keys() and ("h" in planes) == residual
-    assert all(torch.equal(planes[name], expected[name]) for name in planes if name != "s")
-    assert torch.allclose(planes["s"], expected["s"], rtol=1e-6, atol=1e-6)
+    assert all(torch.equal(planes[name], expected[name]) for name in planes if name != "sum")
+    assert torch.allclose(planes["sum"], expected["sum"], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.interpret

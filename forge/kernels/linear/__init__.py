@@ -5,13 +5,13 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
-from forge.kernels.dequantize import BLOCK_TYPES, dequantize_rows, dequantize_tile
-from forge.kernels.device.block_tile import ACTIVATION, constants, form_of, has_residual, pointers, row_stride
+from forge.kernels.dequantize import dequantize_rows, dequantize_tile
+from forge.kernels.device.tile import operand, row_stride
 from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
 from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
 from forge.kernels.linear.tile import linear_tiled
-from forge.language import cdiv, interpreted, next_power_of_2, tl
-from forge.quant import format_of
+from forge.language import cdiv, next_power_of_2
+from forge.quant import block_types, format_of
 from forge.quant.packed import Packed
 
 INT_GEMV_TOKENS = 8  # the integer products of more tokens take longer than the weight's way from memory
@@ -51,8 +51,8 @@ def _case(name, t, n, k, x, w, out, *, bias=False, **options):
 
 
 def _cases():
-    every = ("f32", "f16", "bf16", *BLOCK_TYPES)
-    for i, w in enumerate(BLOCK_TYPES):
+    every = ("f32", "f16", "bf16", *block_types())
+    for i, w in enumerate(block_types()):
         yield _case(f"a8 x {w}", (1, 3, 8)[i % 3], 67, 512, "a8", w, "f32", bias=i % 2 == 1)
     for w, t in {"q4_K": 8, "q6_K": 3, "q8_0": 1, "q5_1": 8, "q5_K": 8}.items():
         yield _case(f"a16 x {w}", t, 67, 512, "a16", w, "f32", bias=t == 3)
@@ -126,8 +126,7 @@ def _bias(bias, y):
 
 
 def _fits_int_gemv(call):
-    form = format_of(_w(call)) if _x(call).activation else None
-    return form is not None and (form.group == 32 or not form.has_min) and _tokens(call) <= INT_GEMV_TOKENS
+    return _x(call).activation and _tokens(call) <= INT_GEMV_TOKENS
 
 
 @linear.kernel(
@@ -138,9 +137,9 @@ def linear_gemv(site, y, x, w, bias, *, out):
     """Integer products of a8 or a16 and block types; the weight is read once for all tokens."""
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
-    dot = DOTS[site.target.int_dot]
-    consts = constants(form_of(w)) | {"TOKENS": t, "BIAS": has_bias, "DOT": dot, "RESIDUAL": has_residual(x)}
-    return site.launch(gemv_int, (cdiv(n, site["ROWS"]),), y, x, w, bias, n, w.shape[1], **consts)
+    (x_planes, x_form), (w_planes, w_form) = operand(x), operand(w)
+    consts = dict(X=x_form, W=w_form, TOKENS=t, BIAS=has_bias, DOT=DOTS[site.target.int_dot])
+    return site.launch(gemv_int, (cdiv(n, site["ROWS"]),), y, x_planes, w_planes, bias, n, w.shape[1], **consts)
 
 
 def _float_few(call):
@@ -168,15 +167,13 @@ def linear_gemv_float(site, y, x, w, bias, *, out):
 def _float_gemv(site, y, x, w, bias):
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
-    strides = (x.stride(0), row_stride(w))
-    consts = constants(form_of(w)) | {"TOKENS": t, "BIAS": has_bias}
-    return site.launch(
-        gemv_float, (cdiv(n, site["ROWS"]),), y, x, *pointers(w), bias, n, w.shape[1], *strides, **consts
-    )
+    planes, form = operand(w)
+    args = (y, x, planes, bias, n, w.shape[1], x.stride(0), row_stride(w))
+    return site.launch(gemv_float, (cdiv(n, site["ROWS"]),), *args, W=form, TOKENS=t, BIAS=has_bias)
 
 
 def _fits_library(call):
-    """What fp16 operands and an fp16 product serve; f32 results and biases are left to the tiles."""
+    """Whether the product of fp16 operands, rounded to fp16, is what is asked for: no wider result, and no bias."""
     operands = _x(call).name in ("f16", "a8", "a16") and (_w(call).quantized or _w(call).name == "f16")
     plain = call.types[2] is None and call.attrs["out"] == "f16"
     return operands and plain and _tokens(call) >= LIBRARY_TOKENS
@@ -225,7 +222,7 @@ def _mode(x, w, wide, target):
     """
     if wide and target.flushes_halves and not (x.plain and w.plain):
         return "f32"
-    if x.name in ("f16", "a8") and (w.name == "f16" or not w.plain):
+    if (x.name == "f16" or x.dtype.activation) and (w.name == "f16" or not w.plain):
         return "f16"
     if x.name in ("f16", "bf16") and w.name == "bf16":
         return "bf16"
@@ -237,7 +234,7 @@ def _many(call):
 
 
 def _narrow(call):
-    x, w = (ACTIVATION if t.dtype.activation else format_of(t.dtype) for t in call.types[:2])
+    x, w = (format_of(t.dtype) for t in call.types[:2])
     wide = call.results[0].dtype.name == "f32"
     return _many(call) and _mode(x, w, wide, call.target) != "f32"
 
@@ -279,7 +276,7 @@ def linear_tile_f32(site, y, x, w, bias, *, out):
 def _tiles(site, y, x, w, bias, block_m=None):
     t, n = y.shape
     bias, has_bias = _bias(bias, y)
-    x_form, w_form = form_of(x), form_of(w)
+    (x_planes, x_form), (w_planes, w_form) = operand(x), operand(w)
     wide = str(y.dtype) == "torch.float32"
     mode = _mode(x_form, w_form, wide, site.target)
     block_m = site["BLOCK_M"] if block_m is None else block_m
@@ -287,15 +284,13 @@ def _tiles(site, y, x, w, bias, block_m=None):
         "BLOCK_M": block_m,
         "BIAS": has_bias,
         "MODE": mode,
-        "BF16": tl.float32 if interpreted() else tl.bfloat16,
         "SPLIT_X": (mode == "bf16" and x_form.name == "f16") or (mode == "f16" and wide and not x_form.plain),
-        "X_RESIDUAL": has_residual(x),
         "SPLIT_W": mode == "f16" and wide and not w_form.plain,
     }
-    consts |= constants(x_form, "X_") | constants(w_form)
     grid = (cdiv(t, block_m) * cdiv(n, site["BLOCK_N"]),)
     strides = (row_stride(x), row_stride(w))
-    return site.launch(linear_tiled, grid, y, *pointers(x), *pointers(w), bias, t, n, w.shape[1], *strides, **consts)
+    args = (y, x_planes, w_planes, bias, t, n, w.shape[1], *strides)
+    return site.launch(linear_tiled, grid, *args, X=x_form, W=w_form, **consts)
 
 
 linear.kernel(on="cpu", when=is_head, layouts=lambda call: {"w": ("dense:f16",)}, workspace=head_workspace)(linear_head)

@@ -8,7 +8,8 @@ integer sum, one scale and, where the type has a minimum, one multiple of the ac
     sum_k (scale * code[k] - minimum) * d * a[k]  =  scale * d * sum_k code[k] a[k]  -  minimum * (d * sum_k a[k])
 
 An a16 is a = q + r / 256, so that the sum is (256 * sum_k code[k] q[k] + sum_k code[k] r[k]) / 256. Its numerator is
-an exact int32: at most 2^28 in a run of 32, as no factor is beyond 128.
+an exact int32: at most 2^28 in a run of 32, as no factor is beyond 128. Where a group of 16 has a minimum, the sum of
+its activations is made here, by integer products with ones: a8 and a16 hold the sums of 32.
 """
 
 # mypy: disable-error-code="assignment, misc"
@@ -16,7 +17,7 @@ an exact int32: at most 2^28 in a run of 32, as no factor is beyond 128.
 
 from __future__ import annotations
 
-from forge.kernels.device.block_tile import load_tile
+from forge.kernels.device.tile import load_tile, load_words
 from forge.language import jit, tl
 
 
@@ -52,15 +53,27 @@ DOTS = {"dp4a": dot_dp4a, "v_dot4_i32_i8": dot_gfx9, "v_dot4_i32_iu8": dot_gfx11
 
 @jit
 def gemv_int(
-    y_ptr, xq_ptr, xh_ptr, xs_ptr, xd_ptr, q_ptr, h_ptr, s_ptr, d_ptr, bias_ptr, N, K,
-    TOKENS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, BIAS: tl.constexpr,
-    DOT: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr, MINIMUM: tl.constexpr,
-    CODES: tl.constexpr, SCALES: tl.constexpr, RESIDUAL: tl.constexpr,
-):  # fmt: skip
-    """y[TOKENS,N] from a8[TOKENS,K] (RESIDUAL: a16) and a block-typed weight [N,K]. A lane holds runs of 32 weights."""
-    WORDS: tl.constexpr = 8 // HALVES
+    y_ptr,  # [TOKENS,N]
+    x,  # planes of a8 or a16 [TOKENS,K]
+    w,  # planes [N,K]
+    bias_ptr,  # f32[N]
+    N,
+    K,
+    X: tl.constexpr,
+    W: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    BIAS: tl.constexpr,
+    DOT: tl.constexpr,
+):
+    """y[TOKENS,N] from a8 or a16 [TOKENS,K] and a quantized weight [N,K]. A lane holds runs of 32 weights."""
     RUNS: tl.constexpr = BLOCK_K // 32
-    PARTS: tl.constexpr = 32 // GROUP  # groups a run: where there are two, each half is one
+    WORDS: tl.constexpr = W.words
+    FIELDS: tl.constexpr = W.fields
+    PARTS: tl.constexpr = W.parts
+    OWN_SUMS: tl.constexpr = W.minimum and PARTS > 1
     word = tl.arange(0, WORDS)[None, :]
     # Weight planes are indexed flat, [ROWS*RUNS]: with one axis the compiler has but one order of lanes to choose.
     flat = tl.arange(0, ROWS * RUNS)
@@ -72,80 +85,90 @@ def gemv_int(
         flat_run = k0 // 32 + flat % RUNS
         mask = (flat_row < N) & (flat_run < K // 32)
         at = flat_row.to(tl.int64) * (K // 32) + flat_run
-        q = tl.load(q_ptr + (at * WORDS)[:, None] + word, mask[:, None], 0)
-        codes, scales = (), ()
-        minimum = q
-        for half in tl.static_range(HALVES):
-            group = at * PARTS + half % PARTS
-            h = at
-            if HIGH:
-                h = tl.load(h_ptr + group, mask, 0)
-            decoded = tl.reshape(CODES(q, h[:, None], word, half), [ROWS, RUNS, WORDS])
+        q = load_words(w, W, at, mask)
+        codes, scales, minimums = (), (), ()
+        for field in tl.static_range(FIELDS):
+            decoded = tl.reshape(W.codes(w, q, at, mask, field), [ROWS, RUNS, WORDS])
             codes = codes + (decoded,)  # noqa: RUF005
-            if half < PARTS:
-                scale, minimum = SCALES(s_ptr, d_ptr, group, mask)
-                scales = scales + (tl.reshape(scale, [ROWS, RUNS]),)  # noqa: RUF005
-                minimum = tl.reshape(minimum, [ROWS, RUNS])
+        for part in tl.static_range(PARTS):
+            scale, minimum = W.scales(w, at, mask, part)
+            scales = scales + (tl.reshape(scale, [ROWS, RUNS]),)  # noqa: RUF005
+            minimums = minimums + (tl.reshape(minimum, [ROWS, RUNS]),)  # noqa: RUF005
         run = k0 // 32 + tl.arange(0, RUNS)[None, :]
         run_mask = run < K // 32
         grown = ()
         for token in tl.static_range(TOKENS):
             x_run = token * (K // 32) + run
             x_word = (x_run * 8)[:, :, None] + word[None, :, :]
-            x_mask = run_mask[:, :, None]
-            for group in tl.static_range(PARTS):
-                dot = tl.zeros([ROWS, RUNS, WORDS], tl.int32)
-                for half in tl.static_range(group, HALVES, PARTS):
-                    dot = DOT(codes[half], tl.load(xq_ptr + x_word + half * WORDS, x_mask, 0), dot)
-                if RESIDUAL:
-                    dot = dot << 8
-                    for half in tl.static_range(group, HALVES, PARTS):
-                        dot = DOT(codes[half], tl.load(xh_ptr + x_word + half * WORDS, x_mask, 0), dot)
-                product = scales[group] * tl.sum(dot, 2).to(tl.float32)
-                if group == 0:
-                    part = product
-                else:
-                    part += product
-            d = tl.load(xd_ptr + x_run, run_mask, 0.0)
-            if RESIDUAL:
+            d = tl.load(x.d + x_run, run_mask, 0.0)
+            if X.residual:
                 d *= 1.0 / 256.0
-            total = sums[token] + part * d
-            if MINIMUM:
-                total -= minimum * tl.load(xs_ptr + x_run, run_mask, 0.0)
-            grown = grown + (total,)  # noqa: RUF005
+            for part in tl.static_range(PARTS):
+                dot = tl.zeros([ROWS, RUNS, WORDS], tl.int32)
+                total = tl.zeros([1, RUNS, WORDS], tl.int32)
+                for field in tl.static_range(part * FIELDS // PARTS, (part + 1) * FIELDS // PARTS):
+                    q = tl.load(x.q + x_word + field * WORDS, run_mask[:, :, None], 0)
+                    dot = DOT(codes[field], q, dot)
+                    if OWN_SUMS:
+                        total = DOT(tl.full(q.shape, 0x01010101, tl.int32), q, total)
+                if X.residual:
+                    dot = dot << 8
+                    total = total << 8
+                    for field in tl.static_range(part * FIELDS // PARTS, (part + 1) * FIELDS // PARTS):
+                        h = tl.load(x.h + x_word + field * WORDS, run_mask[:, :, None], 0)
+                        dot = DOT(codes[field], h, dot)
+                        if OWN_SUMS:
+                            total = DOT(tl.full(h.shape, 0x01010101, tl.int32), h, total)
+                product = scales[part] * tl.sum(dot, 2).to(tl.float32)
+                if OWN_SUMS:
+                    product -= minimums[part] * tl.sum(total, 2).to(tl.float32)
+                if part == 0:
+                    partial = product
+                else:
+                    partial += product
+            grown_by = sums[token] + partial * d
+            if W.minimum and not OWN_SUMS:
+                grown_by -= minimums[0] * tl.load(x.sum + x_run, run_mask, 0.0)
+            grown = grown + (grown_by,)  # noqa: RUF005
         sums = grown
-    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    row_mask = n < N
-    bias = tl.zeros([ROWS], tl.float32)
-    if BIAS:
-        bias = tl.load(bias_ptr + n, row_mask, 0.0)
-    for token in tl.static_range(TOKENS):
-        y = tl.sum(sums[token], 1) + bias
-        tl.store(y_ptr + token * N + n, y.to(y_ptr.dtype.element_ty), row_mask)
+    _store_sums(y_ptr, bias_ptr, sums, N, TOKENS, ROWS, BIAS)
 
 
 @jit
 def gemv_float(
-    y_ptr, x_ptr, q_ptr, h_ptr, s_ptr, d_ptr, bias_ptr, N, K, x_stride, w_stride,
-    TOKENS: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, BIAS: tl.constexpr,
-    GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr, MINIMUM: tl.constexpr, CODES: tl.constexpr,
-    SCALES: tl.constexpr,
-):  # fmt: skip
+    y_ptr,  # [TOKENS,N]
+    x_ptr,  # [TOKENS,K]
+    w,  # planes [N,K]
+    bias_ptr,  # f32[N]
+    N,
+    K,
+    x_stride,
+    w_stride,
+    W: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    BIAS: tl.constexpr,
+):
     """y[TOKENS,N] from floating-point x[TOKENS,K] and a weight [N,K] of any type, dequantized in registers."""
     sums = ()
     for _ in tl.static_range(TOKENS):
         sums = sums + (tl.zeros([ROWS, BLOCK_K], tl.float32),)  # noqa: RUF005
     for k0 in tl.range(0, K, BLOCK_K, num_stages=STAGES):
-        w = load_tile(
-            q_ptr, h_ptr, s_ptr, d_ptr, tl.program_id(0) * ROWS, N, k0, K, w_stride,
-            ROWS, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
-        )  # fmt: skip
+        tile = load_tile(w, W, tl.program_id(0) * ROWS, N, k0, K, w_stride, ROWS, BLOCK_K)
         k = k0 + tl.arange(0, BLOCK_K)
         grown = ()
         for token in tl.static_range(TOKENS):
             x = tl.load(x_ptr + token * x_stride + k, k < K, 0.0).to(tl.float32)
-            grown = grown + (sums[token] + w * x[None, :],)  # noqa: RUF005
+            grown = grown + (sums[token] + tile * x[None, :],)  # noqa: RUF005
         sums = grown
+    _store_sums(y_ptr, bias_ptr, sums, N, TOKENS, ROWS, BIAS)
+
+
+@jit
+def _store_sums(y_ptr, bias_ptr, sums, N, TOKENS: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr):
+    """y[token] = the sum of each row's lanes, and the bias."""
     n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     row_mask = n < N
     bias = tl.zeros([ROWS], tl.float32)

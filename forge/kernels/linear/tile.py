@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forge.kernels.device.block_tile import load_tile
-from forge.language import jit, tl
+from forge.kernels.device.tile import load_tile
+from forge.language import dot, jit, tl
 
 
 @jit
@@ -15,20 +15,32 @@ def split_f16(x):
 
 @jit
 def linear_tiled(
-    y_ptr, xq_ptr, xh_ptr, xs_ptr, xd_ptr, q_ptr, h_ptr, s_ptr, d_ptr, bias_ptr, T, N, K, x_stride, w_stride,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
-    BAND: tl.constexpr, BIAS: tl.constexpr, MODE: tl.constexpr, BF16: tl.constexpr, SPLIT_X: tl.constexpr,
-    SPLIT_W: tl.constexpr, X_RESIDUAL: tl.constexpr,
-    X_GROUP: tl.constexpr, X_HALVES: tl.constexpr, X_HIGH: tl.constexpr, X_MINIMUM: tl.constexpr,
-    X_CODES: tl.constexpr, X_SCALES: tl.constexpr, GROUP: tl.constexpr, HALVES: tl.constexpr, HIGH: tl.constexpr,
-    MINIMUM: tl.constexpr, CODES: tl.constexpr, SCALES: tl.constexpr,
-):  # fmt: skip
+    y_ptr,  # [T,N]
+    x,  # planes [T,K]
+    w,  # planes [N,K]
+    bias_ptr,  # f32[N]
+    T,
+    N,
+    K,
+    x_stride,
+    w_stride,
+    X: tl.constexpr,
+    W: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
+    BAND: tl.constexpr,
+    BIAS: tl.constexpr,
+    MODE: tl.constexpr,
+    SPLIT_X: tl.constexpr,
+    SPLIT_W: tl.constexpr,
+):
     """y[T,N] from x[T,K] (floating, a8 or a16) and a weight [N,K] of any type, summed in fp32.
 
     MODE names what the matrix units are given. "f16": both rounded to fp16; an operand whose SPLIT is set goes in two
     parts and keeps about 22 bits. "bf16": a bfloat16 weight as it is, and x in one part or, split, in two, which
-    together hold any fp16 number. "f32": single precision throughout. BF16 is bfloat16 but in Triton's interpreter,
-    whose dot takes bfloat16 for integers: there it is f32, which holds the same numbers.
+    together hold any fp16 number. "f32": single precision throughout.
     """
     # Programs that run together share weights in the L2 cache: a band of BAND tiles of tokens, then the next rows.
     tiles_m, tiles_n = tl.cdiv(T, BLOCK_M), tl.cdiv(N, BLOCK_N)
@@ -40,35 +52,23 @@ def linear_tiled(
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     low = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for k0 in tl.range(0, K, BLOCK_K, num_stages=STAGES):
-        x = load_tile(
-            xq_ptr, xh_ptr, xs_ptr, xd_ptr, t0, T, k0, K, x_stride,
-            BLOCK_M, BLOCK_K, X_GROUP, X_HALVES, X_HIGH, X_MINIMUM, X_CODES, X_SCALES,
-        )  # fmt: skip
-        if X_RESIDUAL:
-            x += (1.0 / 256.0) * load_tile(
-                xh_ptr, xh_ptr, xs_ptr, xd_ptr, t0, T, k0, K, x_stride,
-                BLOCK_M, BLOCK_K, X_GROUP, X_HALVES, X_HIGH, X_MINIMUM, X_CODES, X_SCALES,
-            )  # fmt: skip
-        w = load_tile(
-            q_ptr, h_ptr, s_ptr, d_ptr, n0, N, k0, K, w_stride,
-            BLOCK_N, BLOCK_K, GROUP, HALVES, HIGH, MINIMUM, CODES, SCALES,
-        )  # fmt: skip
-        w = tl.trans(w)
+        a = load_tile(x, X, t0, T, k0, K, x_stride, BLOCK_M, BLOCK_K)
+        b = tl.trans(load_tile(w, W, n0, N, k0, K, w_stride, BLOCK_N, BLOCK_K))
         if MODE == "f32":
-            acc = tl.dot(x, w, acc, input_precision="ieee")
+            acc = dot(a, b, acc)
         elif MODE == "bf16":
-            hi = x.to(tl.bfloat16)
-            acc = tl.dot(hi.to(BF16), w.to(BF16), acc)
+            hi = a.to(tl.bfloat16)
+            acc = dot(hi, b.to(tl.bfloat16), acc)
             if SPLIT_X:
-                acc = tl.dot((x - hi.to(tl.float32)).to(tl.bfloat16).to(BF16), w.to(BF16), acc)
+                acc = dot((a - hi.to(tl.float32)).to(tl.bfloat16), b.to(tl.bfloat16), acc)
         else:
-            x_hi, x_lo = split_f16(x)
-            w_hi, w_lo = split_f16(w)
-            acc = tl.dot(x_hi, w_hi, acc)
+            a_hi, a_lo = split_f16(a)
+            b_hi, b_lo = split_f16(b)
+            acc = tl.dot(a_hi, b_hi, acc)
             if SPLIT_X:
-                low = tl.dot(x_lo, w_hi, low)
+                low = tl.dot(a_lo, b_hi, low)
             if SPLIT_W:
-                low = tl.dot(x_hi, w_lo, low)
+                low = tl.dot(a_hi, b_lo, low)
     if SPLIT_X or SPLIT_W:
         acc += low * (1.0 / 2048.0)
     t, n = t0 + tl.arange(0, BLOCK_M), n0 + tl.arange(0, BLOCK_N)
