@@ -35,7 +35,7 @@ VALUE_FAULTS = {
 }
 DEVICE_FAULTS = {
     "lost bit": ("decode.codes_5", "decode.codes_4"),
-    "lost minimum": ("has_min=True", "has_min=False"),
+    "lost minimum": ("minimum=True", "minimum=False"),
 }
 FILE = "internlm2.model(metadata, tensors)"
 REFUSALS = {
