@@ -23,7 +23,7 @@ class ForgeError(Exception):
             parts.append(f"at: {where}")
         if remedy:
             parts.append(f"try: {remedy}")
-        super().__init__("\n  ".join(parts))
+        self.args = ("\n  ".join(parts),)  # as Exception would set them; torch.compile can trace this
 
 
 class UsageError(ForgeError):

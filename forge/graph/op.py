@@ -15,7 +15,6 @@ which its types, oracle, unfused cost and rewrite rule follow.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import GraphError, ShapeError
+from forge.graph import executor
 from forge.graph.axes import Axes, Letters
 from forge.graph.equals import Cost as Cost
 from forge.graph.equals import Traceable, derived, roles_in
@@ -139,9 +139,6 @@ class Kernel:
 class Op:
     """The contract of an op. Immutable but for `kernels`, which grows while the op's own file is imported."""
 
-    # Where ops run when called on tensors: the one upward link, resolved by name at the first such call.
-    executor = "forge.lower.eager:run"
-
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -160,6 +157,8 @@ class Op:
         repeats: bool = False,
     ) -> None:
         self.name, self.doc, self.module = fn.__name__, inspect.getdoc(fn) or "", fn.__module__
+        # An identifier that tells it from an op of the same name in another file.
+        self.key = f"{self.module}__{self.name}".replace(".", "__")
         self.types, self.reference, self.cost, self.equals = types, reference, cost, equals
         self.view, self.writes, self.stacks, self.results = view, writes, stacks, results
         self.repeats = repeats
@@ -170,6 +169,7 @@ class Op:
         self.operands = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         self.optional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is None)
+        self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self._roles = dict(roles or {})
         if not self.doc:
             raise GraphError(f"op {self.name} needs a docstring: its first line is its formula")
@@ -194,27 +194,30 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """On graph values: append a node. On tensors: run now, on the device they are on."""
         operands, attrs = self.bind(args, kwargs)
-        traced = next((a for a in operands if isinstance(a, Traceable)), None)
-        if traced is not None:
-            return traced.trace(self, operands, attrs)
-        module, function = self.executor.split(":")
-        return getattr(importlib.import_module(module), function)(self, operands, attrs)
+        for operand in operands:
+            if isinstance(operand, Traceable):
+                return operand.trace(self, operands, attrs)
+        return executor.run(self, operands, attrs)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Sort arguments into (operands, attributes) with defaults filled in."""
-        if len(args) == len(self.operands) and kwargs.keys() == set(self.attributes):  # all given, as passes give them
-            return tuple(args), self._hashable(kwargs)
+        """Sort arguments into (operands, attributes) with defaults filled in; lists of attributes become tuples.
+
+        Written out, so that torch.compile can trace it.
+        """
+        names = (*self.operands, *self.attributes)
+        values = {**self._defaults, **dict(zip(self.operands, args, strict=False)), **kwargs}
+        twice = any([n in kwargs for n in self.operands[: len(args)]])
+        if twice or len(args) > len(self.operands) or len(values) != len(names) or any([n not in values for n in names]):
+            self._refuse(args, kwargs)
+        attrs = {n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in self.attributes}
+        return tuple([values[n] for n in self.operands]), attrs
+
+    def _refuse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise the GraphError of arguments that do not fit the signature."""
         try:
-            bound = self.signature.bind(*args, **kwargs)
+            self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise GraphError(f"{self.name}{self.signature}: {error}") from None
-        bound.apply_defaults()
-        values = bound.arguments
-        return tuple(values[n] for n in self.operands), self._hashable(values)
-
-    def _hashable(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The attributes among `values`; lists become tuples, so that a call can be hashed."""
-        return {n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in self.attributes}
 
     def infer(self, types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of the results. Raises ShapeError that names the op and every operand."""

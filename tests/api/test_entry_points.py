@@ -47,7 +47,7 @@ for use in (lambda: architecture("unheard-of"), lambda: forge.kernels.sixth):
         use()
     except (AttributeError, UnsupportedError) as error:
         print(error)
-assert forge.kernels.cube.name == "cube" and forge.kernels.rope.module == "forge.kernels.rope"
+assert forge.kernels.cube.name == "cube" and forge.kernels.rope.key == "forge__kernels__rope__rope"
 """,
         tmp_path,
     )
