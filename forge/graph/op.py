@@ -26,6 +26,7 @@ from forge.graph import executor
 from forge.graph.axes import Axes, Letters
 from forge.graph.equals import Cost as Cost
 from forge.graph.equals import Traceable, derived, roles_in
+from forge.graph.parameters import Parameters
 from forge.graph.types import TensorType
 
 Types = tuple[TensorType | None, ...]
@@ -164,12 +165,9 @@ class Op:
         self.repeats = repeats
         self._cases = cases
         self.kernels: dict[str, Kernel] = {}
-        self.signature = inspect.signature(fn)
-        parameters = self.signature.parameters.values()
-        self.operands = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-        self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        self.optional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is None)
-        self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.parameters = Parameters(fn)
+        self.signature, self.optional = self.parameters.signature, self.parameters.optional
+        self.operands, self.attributes = self.parameters.operands, self.parameters.attributes
         self._roles = dict(roles or {})
         if not self.doc:
             raise GraphError(f"op {self.name} needs a docstring: its first line is its formula")
@@ -200,24 +198,8 @@ class Op:
         return executor.run(self, operands, attrs)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Sort arguments into (operands, attributes) with defaults filled in; lists of attributes become tuples.
-
-        Written out, so that torch.compile can trace it.
-        """
-        names = (*self.operands, *self.attributes)
-        values = {**self._defaults, **dict(zip(self.operands, args, strict=False)), **kwargs}
-        twice = any([n in kwargs for n in self.operands[: len(args)]])
-        if twice or len(args) > len(self.operands) or len(values) != len(names) or any([n not in values for n in names]):
-            self._refuse(args, kwargs)
-        attrs = {n: tuple(values[n]) if isinstance(values[n], list) else values[n] for n in self.attributes}
-        return tuple([values[n] for n in self.operands]), attrs
-
-    def _refuse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise the GraphError of arguments that do not fit the signature."""
-        try:
-            self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise GraphError(f"{self.name}{self.signature}: {error}") from None
+        """Sort arguments into (operands, attributes) with defaults filled in. See `Parameters.bind`."""
+        return self.parameters.bind(args, kwargs)
 
     def infer(self, types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of the results. Raises ShapeError that names the op and every operand."""

@@ -25,7 +25,9 @@ from forge.verify import operands
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
 OPS = load()
-ALONE = {"quantize_q8": "gives quantized activations", "dequantize": "takes quantized operands alone"}
+ALONE = {"quantize_q8": "gives quantized activations"} | dict.fromkeys(
+    ("dequantize", "linear_q8"), "takes quantized weights alone"
+)
 
 
 def compiled(function, **options):
