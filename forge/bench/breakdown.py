@@ -17,6 +17,10 @@ from forge.bench.timing import REPETITIONS, Sample, time_graph, time_host
 from forge.graph.ir import Node, Value
 from forge.graph.op import Cost
 from forge.graph.types import TensorType, tensor
+from forge.runtime.batch import BatchBuilder
+from forge.runtime.params import SamplingParams
+from forge.runtime.request import Request
+from forge.runtime.scheduler import Slice
 
 if TYPE_CHECKING:
     from forge.compiled import CompiledModel
@@ -103,21 +107,12 @@ def measure(
 
 def step_inputs(model: CompiledModel, tokens: int, context: int) -> dict[str, np.ndarray]:
     """The graph's inputs for the last `tokens` tokens of one sequence of `context`, which wants its last logits."""
-    size = model.page_size
-    positions = np.arange(context - tokens, context, dtype=np.int32)
-    table = np.zeros((1, model.limits.pages_per_seq), np.int32)
-    pages = -(-context // size)
-    table[0, :pages] = np.arange(pages)
-    return {
-        "tokens": (7 + 31 * positions) % np.int32(model.vocab_size),
-        "positions": positions,
-        "slots": positions.copy(),  # page p of the sequence is page p of the pool
-        "page_table": table,
-        "query_start": np.zeros(1, np.int32),
-        "query_len": np.full(1, tokens, np.int32),
-        "context_len": np.full(1, context, np.int32),
-        "logit_rows": np.full(1, tokens - 1, np.int32),
-    }
+    builder = BatchBuilder(
+        max_tokens=tokens, max_seqs=1, page_size=model.page_size, context_length=model.context_length
+    )
+    request = Request("breakdown", [(7 + 31 * i) % model.vocab_size for i in range(context)], SamplingParams())
+    request.pages = list(range(-(-context // model.page_size)))
+    return builder.build([Slice(request, context - tokens, tokens)], []).inputs
 
 
 def _finished(model: CompiledModel, inputs: Inputs) -> Callable[[], None]:

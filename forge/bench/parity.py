@@ -19,6 +19,10 @@ from forge.graph.ir import Node
 from forge.lower.operands import constant_tensor
 from forge.lower.weights import raw_of
 from forge.quant import to_dense
+from forge.runtime.batch import BatchBuilder
+from forge.runtime.params import SamplingParams
+from forge.runtime.request import Request
+from forge.runtime.scheduler import Slice
 
 
 @dataclass(frozen=True)
@@ -56,25 +60,17 @@ class Chunk:
 
 def step_inputs(model: CompiledModel, chunks: Sequence[Chunk], pages: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
     """The graph's inputs for a step of these chunks, with logits wanted at every position."""
-    size = model.page_size
-    inputs: dict[str, list[np.ndarray | int]] = {
-        k: [] for k in ("tokens", "positions", "slots", "query_start", "query_len", "context_len", "page_table")
-    }
-    start = 0
+    total = sum(len(chunk.tokens) for chunk in chunks)
+    builder = BatchBuilder(
+        max_tokens=total, max_seqs=len(chunks), page_size=model.page_size, context_length=model.context_length
+    )
+    slices = []
     for chunk in chunks:
-        at = np.arange(chunk.start, chunk.start + len(chunk.tokens), dtype=np.int32)
-        table = pages[chunk.name]
-        inputs["tokens"].append(chunk.tokens)
-        inputs["positions"].append(at)
-        inputs["slots"].append(table[at // size] * size + at % size)
-        inputs["query_start"].append(start)
-        inputs["query_len"].append(len(at))
-        inputs["context_len"].append(int(at[-1]) + 1)
-        inputs["page_table"].append(table)
-        start += len(at)
-    flat = {k: np.concatenate(v).astype(np.int32) for k, v in inputs.items() if k in ("tokens", "positions", "slots")}
-    flat |= {k: np.array(inputs[k], np.int32) for k in ("query_start", "query_len", "context_len", "page_table")}
-    return flat | {"logit_rows": np.arange(start, dtype=np.int32)}
+        before = [0] * chunk.start  # computed already
+        request = Request(str(chunk.name), [*before, *chunk.tokens.tolist()], SamplingParams())
+        request.pages = pages[chunk.name].tolist()
+        slices.append(Slice(request, chunk.start, len(chunk.tokens)))
+    return builder.build(slices, [], every_row=True).inputs
 
 
 def scattered_pages(model: CompiledModel, sequences: int, seed: int = 0) -> dict[int, np.ndarray]:

@@ -23,7 +23,8 @@ from forge.lower.pipeline import options
 from forge.lower.plan import Plan
 from forge.lower.sizes import Sizes
 from forge.models import Model
-from forge.models.builder import Limits, Precision
+from forge.models.builder import Precision
+from forge.runtime.contract import PADDING, Limits
 from forge.target import TARGETS, DeviceTarget
 from forge.tune.store import TuningStore
 
@@ -150,12 +151,7 @@ class CompiledModel:
 
     def run(self, batch: Batch) -> torch.Tensor:
         """Logits f32[R,V] of the batch's `logit_rows`; keys and values go to its slots. See `Runner`."""
-        logits: torch.Tensor = self.step(
-            tokens=batch.tokens, positions=batch.positions, slots=batch.slots, page_table=batch.page_table,
-            query_start=batch.query_start, query_len=batch.query_len, context_len=batch.context_len,
-            logit_rows=batch.logit_rows,
-        )  # fmt: skip
-        return logits
+        return self.step(**batch.inputs)
 
     def step(self, **inputs: np.ndarray) -> torch.Tensor:
         """One step by the graph's inputs. A step that wants no logits computes one row and gives none."""
@@ -165,7 +161,7 @@ class CompiledModel:
         if not wanted:
             inputs["logit_rows"] = np.zeros(1, np.int32)
         if self.target.kind == "gpu":
-            inputs = pad(inputs, self._first_axes, self._bounds)
+            inputs = pad(inputs, self._first_axes, self._bounds, PADDING)
         outputs = self.load().run(inputs)
         self._logits, self._ids = outputs["logits"][:wanted], outputs["ids"][:wanted]
         return self._logits

@@ -9,10 +9,11 @@ from typing import Any
 from forge.errors import FileFormatError, GraphError, UnsupportedError
 from forge.graph.ir import Graph, Node
 from forge.graph.types import TensorType
-from forge.models.builder import Builder, Inputs, Limits, Precision
+from forge.models.builder import Builder, Inputs, Precision
 from forge.models.keys import Keys, Size
 from forge.models.parts.embedding import TABLE
 from forge.models.weights import Declared, Weights
+from forge.runtime.contract import Limits
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from forge.graph.ir import Graph, Value
-from forge.graph.types import Dim, Sym, tensor
 from forge.models.keys import Size
 from forge.models.weights import Weights
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a compiled model can hold: tokens, sequences and rows of logits a step, pages, and tokens a page."""
-
-    max_tokens: int
-    max_seqs: int
-    max_logits: int
-    num_pages: int
-    page_size: int
-    pages_per_seq: int
+from forge.runtime.contract import INPUTS, Limits
 
 
 @dataclass(frozen=True)
@@ -32,7 +20,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a step is fed: any mix of sequences, each with any number of new tokens. See `forge.runtime.batch.Batch`."""
+    """What a step is fed: any mix of sequences, each with any number of new tokens. See `forge.runtime.contract`."""
 
     tokens: Value
     positions: Value
@@ -45,22 +33,8 @@ class Inputs:
 
     @classmethod
     def of(cls, graph: Graph, limits: Limits) -> Inputs:
-        """The inputs of a graph, i32."""
-        t, s, r = Sym("T", limits.max_tokens), Sym("S", limits.max_seqs), Sym("R", limits.max_logits)
-
-        def given(name: str, *shape: Dim) -> Value:
-            return graph.input(name, tensor("i32", *shape))
-
-        return cls(
-            tokens=given("tokens", t),
-            positions=given("positions", t),
-            slots=given("slots", t),
-            page_table=given("page_table", s, limits.pages_per_seq),
-            query_start=given("query_start", s),
-            query_len=given("query_len", s),
-            context_len=given("context_len", s),
-            logit_rows=given("logit_rows", r),
-        )
+        """The inputs of a graph."""
+        return cls(**{name: graph.input(name, given.type(limits)) for name, given in INPUTS.items()})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Batch: one step as flat int32 arrays, tokens of all sequences end to end; and the Runner that computes it.
-
-Axis letters: T tokens, S sequences, R logit rows, PM pages of the longest context, B page size.
-"""
+"""Batch: one step as flat int32 arrays, tokens of all sequences end to end; and the Runner that computes it."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from forge.runtime.contract import INPUTS, Limits
 from forge.runtime.pages import PageCopy
 from forge.runtime.scheduler import Slice
 
@@ -23,17 +21,9 @@ Ints = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Views of the builder's arrays: valid until the next `build`.
+    """The inputs of `forge.runtime.contract`: views of the builder's arrays, valid until the next `build`.
 
-    tokens[T]          token ids
-    positions[T]       place of the token in its sequence, from 0
-    slots[T]           page * B + offset: where the token's k and v go
-    query_start[S]     first token of the sequence in `tokens`
-    query_len[S]       its tokens in this step, at least 1
-    context_len[S]     keys visible to its last token, that token included
-    page_table[S, PM]  its pages in order; unused entries are 0
-    logit_rows[R]      indices into `tokens` of the rows whose logits are wanted, rising
-    page_copies        (source, destination) pages, which the engine hands to `copy_pages` before `run`
+    `page_copies` are (source, destination) pages, which the engine hands to `copy_pages` before `run`.
     """
 
     tokens: Ints
@@ -45,6 +35,11 @@ class Batch:
     page_table: Ints
     logit_rows: Ints
     page_copies: list[PageCopy]
+
+    @property
+    def inputs(self) -> dict[str, Ints]:
+        """The arrays by their names."""
+        return {name: getattr(self, name) for name in INPUTS}
 
 
 class Runner(Protocol):
@@ -80,23 +75,22 @@ class BatchBuilder:
     sequence, so that a step of steady decode writes a few numbers a sequence."""
 
     def __init__(self, *, max_tokens: int, max_seqs: int, page_size: int, context_length: int) -> None:
-        def ints(*shape: int) -> Ints:
-            return np.zeros(shape, np.int32)
-
+        limits = Limits(max_tokens, max_seqs, max_tokens, 1, page_size, -(-context_length // page_size))
+        arrays = {n: np.zeros(given.type(limits).upper().concrete(), np.int32) for n, given in INPUTS.items()}
+        self._whole = Batch(**arrays, page_copies=[])
         self._page_size = page_size
-        self._tokens, self._positions, self._slots = ints(max_tokens), ints(max_tokens), ints(max_tokens)
-        self._query_start, self._query_len, self._context_len = ints(max_seqs), ints(max_seqs), ints(max_seqs)
-        self._logit_rows = ints(max_seqs)
-        self._page_table = ints(max_seqs, -(-context_length // page_size))
         self._at = np.arange(context_length, dtype=np.int32)
         self._page_of, self._offset_of = np.divmod(self._at, np.int32(page_size))
         # What row s of the page table holds: this list (tables are lists that only grow), up to this length.
         self._row_table: list[list[int] | None] = [None] * max_seqs
         self._row_len = [0] * max_seqs
 
-    def build(self, slices: Sequence[Slice], page_copies: list[PageCopy]) -> Batch:
-        """The batch of `slices`, which are within the builder's limits."""
-        size = self._page_size
+    def build(self, slices: Sequence[Slice], page_copies: list[PageCopy], *, every_row: bool = False) -> Batch:
+        """The batch of `slices`, which are within the builder's limits.
+
+        Logits are wanted after the last token of each request, or with `every_row` after each token of the step.
+        """
+        whole, size = self._whole, self._page_size
         t = r = 0
         for s, (request, start, count) in enumerate(slices):
             pages, end = request.pages, start + count
@@ -104,36 +98,27 @@ class BatchBuilder:
                 self._write_row(s, pages)
             if count == 1:
                 page, offset = divmod(start, size)
-                self._tokens[t] = request.tokens[start]
-                self._positions[t] = start
-                self._slots[t] = pages[page] * size + offset
+                whole.tokens[t] = request.tokens[start]
+                whole.positions[t] = start
+                whole.slots[t] = pages[page] * size + offset
             else:
-                self._tokens[t : t + count] = request.tokens[start:end]
-                self._positions[t : t + count] = self._at[start:end]
-                first = self._page_table[s][self._page_of[start:end]] * size
-                np.add(first, self._offset_of[start:end], out=self._slots[t : t + count])
-            self._query_start[s] = t
-            self._query_len[s] = count
-            self._context_len[s] = end
+                whole.tokens[t : t + count] = request.tokens[start:end]
+                whole.positions[t : t + count] = self._at[start:end]
+                first = whole.page_table[s][self._page_of[start:end]] * size
+                np.add(first, self._offset_of[start:end], out=whole.slots[t : t + count])
+            whole.query_start[s] = t
+            whole.query_len[s] = count
+            whole.context_len[s] = end
             t += count
-            if end == len(request.tokens):
-                self._logit_rows[r] = t - 1
-                r += 1
-        n = len(slices)
-        return Batch(
-            tokens=self._tokens[:t],
-            positions=self._positions[:t],
-            slots=self._slots[:t],
-            query_start=self._query_start[:n],
-            query_len=self._query_len[:n],
-            context_len=self._context_len[:n],
-            page_table=self._page_table[:n],
-            logit_rows=self._logit_rows[:r],
-            page_copies=page_copies,
-        )
+            rows = count if every_row else int(end == len(request.tokens))
+            whole.logit_rows[r : r + rows] = range(t - rows, t)
+            r += rows
+        sizes = {"T": t, "S": len(slices), "R": r}
+        cut = {name: array[: sizes[INPUTS[name].axes[0]]] for name, array in whole.inputs.items()}
+        return Batch(**cut, page_copies=page_copies)
 
     def _write_row(self, s: int, pages: list[int]) -> None:
-        row, old = self._page_table[s], self._row_len[s]
+        row, old = self._whole.page_table[s], self._row_len[s]
         if self._row_table[s] is pages:
             row[old : len(pages)] = pages[old:]
         else:

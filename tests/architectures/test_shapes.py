@@ -11,8 +11,9 @@ from architectures.tiny import described, tensors_of
 from forge.errors import FileFormatError
 from forge.graph.types import TensorType, tensor
 from forge.models import architecture, load
-from forge.models.builder import Limits, Precision
+from forge.models.builder import Precision
 from forge.models.keys import Size, sources_of
+from forge.runtime.contract import Limits
 
 pytestmark = pytest.mark.null
 LIMITS = Limits(max_tokens=8, max_seqs=2, max_logits=2, num_pages=4, page_size=4, pages_per_seq=2)

@@ -14,6 +14,7 @@ from forge.graph.types import tensor
 from forge.kernels import load
 from forge.language import interpreted
 from forge.lower.padding import pad
+from forge.runtime.contract import PADDING
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -42,7 +43,7 @@ def test_a_view_that_copies_is_an_error():
 def test_padding_stores_nothing_and_belongs_to_nobody():
     given = {"tokens": np.arange(5, 10), "slots": np.arange(40, 45), "query_len": np.array([2, 2, 1])}
     given = {n: v.astype(np.int32) for n, v in given.items()}
-    padded = pad(given, {"tokens": "T", "slots": "T", "query_len": "S"}, {"T": 100, "S": 3})
+    padded = pad(given, {"tokens": "T", "slots": "T", "query_len": "S"}, {"T": 100, "S": 3}, PADDING)
     assert padded["tokens"].tolist() == [5, 6, 7, 8, 9, 0, 0, 0]
     assert padded["slots"].tolist() == [40, 41, 42, 43, 44, -1, -1, -1]
     assert padded["query_len"].tolist() == [2, 2, 1], "three is all that fit"
