@@ -24,7 +24,14 @@ from forge.bench.parity import (
 from forge.language import interpreted
 
 MODELS = Path(__file__).parents[1] / "models"
-NAMES = ("tiny-code-f16", "tiny-code-Q8_0", "tiny-code-Q4_K_M", "random-qwen2-f16", "random-qwen3-f16")
+NAMES = (
+    "tiny-code-f16",
+    "tiny-code-Q8_0",
+    "tiny-code-Q4_K_M",
+    "random-qwen2-f16",
+    "random-qwen3-f16",
+    "random-gemma3-f16",
+)
 GPU = torch.cuda.is_available()
 CPU_MARKS = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 GPU_MARKS = [pytest.mark.gpu, pytest.mark.skipif(not GPU or interpreted(), reason="needs a GPU")]
