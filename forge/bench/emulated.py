@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from typing import Any, Final
 
@@ -99,9 +99,9 @@ def _counted(task: Task, target: DeviceTarget) -> Any:
 
 
 def cases(op: Op) -> list[Case]:
-    """Those of `SIZED` for the op; without any, its costliest small case of each combination of element types."""
-    if op.name in SIZED:
-        return list(SIZED[op.name])
+    """Those of `sized` for the op; without any, its costliest small case of each combination of element types."""
+    if op.name in sized():
+        return list(sized()[op.name])
     return worth_timing(op, (case for case in op.cases if case.small))
 
 
@@ -149,28 +149,30 @@ def _rows(width: int, *dtypes: str, weight: bool = False, **attrs: Any) -> Case:
     return Case(name, (*types, tensor("f32", width)) if weight else types, attrs)
 
 
-# As wide and long as a model's, with few rows.
-SIZED: Final[Mapping[str, tuple[Case, ...]]] = {
-    "add": (_rows(4096, "f32", "f16"),),
-    "add_rms_norm": (_rows(4096, "f32", "f16", weight=True, eps=1e-6, out="f16"),),
-    "rms_norm": (_rows(4096, "f32", weight=True, eps=1e-6, out="f16"),),
-    "quantize_q8": tuple(_rows(4096, "f16", residual=both) for both in (False, True)),
-    "softmax": (_rows(4096, "f32"),),
-    "swiglu": (_rows(14336, "f16", "f16"),),
-    "linear": (
-        *(_linear("a16", w, 1, 64, 4096, "f32") for w in block_types()),
-        *(_linear("a8", w, 1, 64, 4096, "f32") for w in ("q4_K", "q6_K", "q8_0")),
-        *(_linear("f16", w, 1, 64, 4096, "f32") for w in ("f16", "q4_K", "q6_K", "q8_0")),
-        *(_linear("f16", w, 32, 64, 1024, "f16") for w in ("f16", "q4_K")),
-        *(_linear("f16", w, 128, 128, 1024, "f16") for w in ("f16", "q4_K", "q6_K", "q8_0")),
-    ),
-    "dequantize": tuple(Case(w, (tensor(w, 8, 4096),), {"out": "f16"}) for w in block_types()),
-    "embed": tuple(
-        Case(w, (tensor("i32", 4), tensor(w, 16, 4096)), {"out": "f32"}, {"ids": fills.integers(0, 16)})
-        for w in ("f16", "q4_K", "q6_K", "q8_0")
-    ),
-    "flash_attention": (_flash(64, 64), _flash(64, 512)),
-    "paged_attention": tuple(
-        batch(name, lengths, heads=8, kv_heads=2, width=128) for name, lengths in _LENGTHS.items()
-    ),
-}
+@cache
+def sized() -> Mapping[str, tuple[Case, ...]]:
+    """Cases by op, as wide and long as a model's, with few rows."""
+    return {
+        "add": (_rows(4096, "f32", "f16"),),
+        "add_rms_norm": (_rows(4096, "f32", "f16", weight=True, eps=1e-6, out="f16"),),
+        "rms_norm": (_rows(4096, "f32", weight=True, eps=1e-6, out="f16"),),
+        "quantize_q8": tuple(_rows(4096, "f16", residual=both) for both in (False, True)),
+        "softmax": (_rows(4096, "f32"),),
+        "swiglu": (_rows(14336, "f16", "f16"),),
+        "linear": (
+            *(_linear("a16", w, 1, 64, 4096, "f32") for w in block_types()),
+            *(_linear("a8", w, 1, 64, 4096, "f32") for w in ("q4_K", "q6_K", "q8_0")),
+            *(_linear("f16", w, 1, 64, 4096, "f32") for w in ("f16", "q4_K", "q6_K", "q8_0")),
+            *(_linear("f16", w, 32, 64, 1024, "f16") for w in ("f16", "q4_K")),
+            *(_linear("f16", w, 128, 128, 1024, "f16") for w in ("f16", "q4_K", "q6_K", "q8_0")),
+        ),
+        "dequantize": tuple(Case(w, (tensor(w, 8, 4096),), {"out": "f16"}) for w in block_types()),
+        "embed": tuple(
+            Case(w, (tensor("i32", 4), tensor(w, 16, 4096)), {"out": "f32"}, {"ids": fills.integers(0, 16)})
+            for w in ("f16", "q4_K", "q6_K", "q8_0")
+        ),
+        "flash_attention": (_flash(64, 64), _flash(64, 512)),
+        "paged_attention": tuple(
+            batch(name, lengths, heads=8, kv_heads=2, width=128) for name, lengths in _LENGTHS.items()
+        ),
+    }

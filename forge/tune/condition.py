@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from forge.errors import GraphError
-from forge.graph.types import DTYPES
+from forge.graph.types import DTYPES, DType
 from forge.tune.key import bucket
 
-CLASSES = {
-    "activation": frozenset(n for n, t in DTYPES.items() if t.activation),
-    "quantized": frozenset(n for n, t in DTYPES.items() if t.quantized and not t.activation),
-    "floating": frozenset(n for n, t in DTYPES.items() if t.floating),
+CLASSES: Mapping[str, Callable[[DType], bool]] = {
+    "activation": lambda t: t.activation,
+    "quantized": lambda t: t.quantized and not t.activation,
+    "floating": lambda t: t.floating,
 }
 
 
@@ -126,5 +126,5 @@ def element_types(stated: Any) -> Among:
     for item in stated if isinstance(stated, list) else [stated]:
         if not isinstance(item, str) or (item not in DTYPES and item not in CLASSES):
             raise GraphError(f"unknown element type {item!r}", remedy=f"one of: {', '.join((*CLASSES, *DTYPES))}")
-        found |= CLASSES.get(item, {item})
+        found |= {n for n, t in DTYPES.items() if CLASSES[item](t)} if item in CLASSES else {item}
     return Among.of(*found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forge.bench.emulated import SIZED, cases, units_of
+from forge.bench.emulated import cases, sized, units_of
 from forge.cli.counted import WAVE
 from forge.kernels import load
 from forge.language import interpreted
@@ -60,7 +60,7 @@ def test_attention_is_counted_by_the_keys_of_every_kv_head(forge):
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1151", "gfx1201"])
 def test_every_case_is_one_that_a_kernel_serves(arch):
     ops = load()
-    assert ops.keys() >= SIZED.keys()
+    assert ops.keys() >= sized().keys()
     for op in ops.values():
         for case in () if op.view else cases(op):
             call = call_of(op, case.types, case.attrs, TARGETS[arch])
@@ -69,7 +69,7 @@ def test_every_case_is_one_that_a_kernel_serves(arch):
 
 def test_weights_are_counted_once_whatever_the_tokens():
     linear = load()["linear"]
-    assert {units_of(linear, c) for c in SIZED["linear"] if c.types[0].shape[0] == 1} == {("weight", 64 * 4096)}
+    assert {units_of(linear, c) for c in sized()["linear"] if c.types[0].shape[0] == 1} == {("weight", 64 * 4096)}
 
 
 @pytest.mark.parametrize(
