@@ -27,6 +27,7 @@ from gguf.constants import GGMLQuantizationType, LlamaFileType
 from forge.api import DEFAULT_MODEL
 from forge.gguf import GGUFFile, GGUFTensor
 from forge.graph.types import DTYPES, TensorType, tensor
+from forge.models import architecture
 from forge.quant import random_blocks
 
 
@@ -44,7 +45,6 @@ class Shape:
     vocab: int
     base: float
     eps: float
-    bias: bool = False
     context: int = 32768
 
 
@@ -52,7 +52,7 @@ class Shape:
 SHAPES = {
     "8b": Shape("llama", 32, 4096, 14336, 32, 8, 128, 128256, 5e5, 1e-5),
     "1b": Shape("llama", 16, 2048, 8192, 32, 8, 64, 128256, 5e5, 1e-5),
-    "0.5b": Shape("qwen2", 24, 896, 4864, 14, 2, 64, 151936, 1e6, 1e-6, bias=True),
+    "0.5b": Shape("qwen2", 24, 896, 4864, 14, 2, 64, 151936, 1e6, 1e-6),
 }
 # The type of most weights, and that of those which llama.cpp keeps more precise.
 MIXES = {"Q4_K_M": ("q4_K", "q6_K"), "Q8_0": ("q8_0", "q8_0"), "F16": ("f16", "f16")}
@@ -76,47 +76,31 @@ def synthetic(shape: Shape, mix: str, seed: int = 1) -> GGUFFile:
 
 
 def tensor_types(shape: Shape, mix: str) -> Iterator[tuple[str, TensorType]]:
-    """Every tensor by name, in the order of a converted file, with the mix's rule of types.
+    """Every tensor by name, as the architecture declares them, with the mix's rule of types.
 
     Q4_K_M: Q4_K, but Q6_K for the head and, in the first and last eighth of the layers and every third between, for
     attn_v and ffn_down (llama.cpp's `use_more_bits`).
     """
     usual, better = MIXES[mix]
-
-    def matrix(rows: int, columns: int, dtype: str) -> TensorType:
-        fits = columns % DTYPES[dtype].block == 0
-        return tensor(dtype if fits else FALLBACK[dtype], rows, columns)
-
-    c, eighth = shape, shape.layers // 8
-    queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
-    yield "token_embd.weight", matrix(c.vocab, c.width, usual)
-    yield "output_norm.weight", tensor("f32", c.width)
-    yield "output.weight", matrix(c.vocab, c.width, better)
-    for layer in range(c.layers):
-        outer = layer < eighth or layer >= 7 * c.layers // 8
-        precise = better if outer or (layer - eighth) % 3 == 2 else usual
-        b = f"blk.{layer}."
-        yield f"{b}attn_norm.weight", tensor("f32", c.width)
-        yield f"{b}attn_q.weight", matrix(queries, c.width, usual)
-        yield f"{b}attn_k.weight", matrix(keys, c.width, usual)
-        yield f"{b}attn_v.weight", matrix(keys, c.width, precise)
-        if c.bias:
-            yield from ((f"{b}attn_{p}.bias", tensor("f32", n)) for p, n in (("q", queries), ("k", keys), ("v", keys)))
-        yield f"{b}attn_output.weight", matrix(c.width, queries, usual)
-        yield f"{b}ffn_norm.weight", tensor("f32", c.width)
-        yield f"{b}ffn_gate.weight", matrix(c.feed_forward, c.width, usual)
-        yield f"{b}ffn_up.weight", matrix(c.feed_forward, c.width, usual)
-        yield f"{b}ffn_down.weight", matrix(c.width, c.feed_forward, precise)
+    eighth = shape.layers // 8
+    found = architecture(shape.architecture).tensors(
+        hyperparameters(shape), shape.vocab, matrices="f32", optional=("output.weight",)
+    )
+    for name, type in found.items():
+        if type.rank == 1:
+            yield name, type
+            continue
+        place, part = name.removesuffix(".weight").rsplit(".", 1) if name.startswith("blk.") else ("", name)
+        layer = int(place.removeprefix("blk.") or -1)
+        outer = layer < eighth or layer >= 7 * shape.layers // 8
+        precise = part in ("attn_v", "ffn_down") and (outer or (layer - eighth) % 3 == 2)
+        dtype = better if precise or name == "output.weight" else usual
+        fits = type.concrete()[1] % DTYPES[dtype].block == 0
+        yield name, tensor(dtype if fits else FALLBACK[dtype], *type.concrete())
 
 
-def metadata(shape: Shape, mix: str) -> dict[str, Any]:
-    """The keys of a converted file, with the default model's tokenizer padded to the vocabulary."""
-    with GGUFFile.open(DEFAULT_MODEL) as default:
-        tokenizer = {k: v for k, v in default.metadata.items() if k.startswith("tokenizer.")}
-    texts, types = list(tokenizer["tokenizer.ggml.tokens"]), list(tokenizer["tokenizer.ggml.token_type"])
-    unused = 5
-    tokenizer["tokenizer.ggml.tokens"] = texts + [f"[PAD{i}]" for i in range(len(texts), shape.vocab)]
-    tokenizer["tokenizer.ggml.token_type"] = [*map(int, types), *[unused] * (shape.vocab - len(types))]
+def hyperparameters(shape: Shape) -> dict[str, Any]:
+    """The keys of the architecture's own."""
     model = {
         "block_count": shape.layers,
         "context_length": shape.context,
@@ -130,12 +114,23 @@ def metadata(shape: Shape, mix: str) -> dict[str, Any]:
         "attention.layer_norm_rms_epsilon": shape.eps,
         "rope.freq_base": shape.base,
     }
+    return {f"{shape.architecture}.{key}": value for key, value in model.items()}
+
+
+def metadata(shape: Shape, mix: str) -> dict[str, Any]:
+    """The keys of a converted file, with the default model's tokenizer padded to the vocabulary."""
+    with GGUFFile.open(DEFAULT_MODEL) as default:
+        tokenizer = {k: v for k, v in default.metadata.items() if k.startswith("tokenizer.")}
+    texts, types = list(tokenizer["tokenizer.ggml.tokens"]), list(tokenizer["tokenizer.ggml.token_type"])
+    unused = 5
+    tokenizer["tokenizer.ggml.tokens"] = texts + [f"[PAD{i}]" for i in range(len(texts), shape.vocab)]
+    tokenizer["tokenizer.ggml.token_type"] = [*map(int, types), *[unused] * (shape.vocab - len(types))]
     return {
         "general.architecture": shape.architecture,
         "general.name": f"synthetic {shape.layers} layers of {shape.width}, {mix}",
         "general.file_type": int(LlamaFileType[f"MOSTLY_{mix}"]),
         "general.quantization_version": 2,
-        **{f"{shape.architecture}.{key}": value for key, value in model.items()},
+        **hyperparameters(shape),
         **tokenizer,
     }
 

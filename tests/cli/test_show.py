@@ -6,6 +6,7 @@ import pytest
 from gguf import GGUFReader
 
 from forge.api import DEFAULT_MODEL
+from forge.gguf import GGUFFile
 
 pytestmark = pytest.mark.cpu
 
@@ -49,13 +50,14 @@ def test_text_names_each_type_and_part(forge):
 
 
 def test_a_model_that_cannot_run_is_shown_with_the_reason(forge, synthetic, tiny_shape, tmp_path):
-    from dataclasses import replace
-
     path = tmp_path / "other.gguf"
-    synthetic.write(synthetic.synthetic(replace(tiny_shape, architecture="unheard"), "F16"), path)
+    llama = synthetic.synthetic(tiny_shape, "F16")
+    unheard = llama.metadata | {"general.architecture": "unheard"}
+    synthetic.write(GGUFFile(path, unheard, llama.tensors), path)
     result = forge("show", path, "--json")
     assert result.code == 0 and result.json["memory"] is None
     assert "unheard" in result.json["error"]["what"] and result.json["error"]["type"] == "UnsupportedError"
+    assert "gemma3, llama, qwen2, qwen3" in result.json["error"]["remedy"]
     assert "It cannot run here" in forge("show", path).out
 
 
