@@ -25,7 +25,7 @@ unit: .venv/installed tests/models/tiny-code-Q8_0.gguf
 
 # Triton decides at import whether it interprets, so these tests are a run of their own.
 interpret: .venv/installed
-	TRITON_INTERPRET=1 $(BIN)/pytest -q -n $(JOBS) -m interpret tests/kernels tests/quant tests/docs
+	TRITON_INTERPRET=1 $(BIN)/pytest -q -n $(JOBS) -m interpret tests/kernels tests/quant tests/lower tests/docs
 
 # Deliberate faults, each of which a test must see: 111 of them. Slow; not part of `test`.
 mutants: .venv/installed tests/models/tiny-code-Q8_0.gguf

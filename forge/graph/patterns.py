@@ -122,7 +122,11 @@ def _rule(op: Op, absent: tuple[str, ...]) -> Rule:
     if any(ref.pattern.op is None for ref in results):
         raise GraphError(f"op {op.name}: its `equals` gives an operand back as it is", where=op.module)
     if ignored or unknown:
-        raise GraphError(f"op {op.name}: its `equals` ignores {', '.join(ignored + unknown)}", where=op.module)
+        raise GraphError(
+            f"op {op.name}: its `equals` ignores {', '.join(ignored + unknown)}",
+            where=op.module,
+            remedy="use each operand, and give each attribute to an op as it is at least once: it is read off there",
+        )
     return Rule(op, absent, results, roots, len(calls))
 
 
