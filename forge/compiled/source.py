@@ -65,8 +65,9 @@ class TensorSource:
 
         from forge.quant import Packed
 
-        want, axis = leaf.types[0], leaf.leaf.axis if leaf.leaf else 0
-        shapes = []
+        assert leaf.leaf is not None
+        want = leaf.types[0]
+        types = {}
         for part in leaf.parts:
             given = self.tensors.get(part.name)
             if given is None:
@@ -75,24 +76,18 @@ class TensorSource:
                 raise UsageError(
                     f"weights: {part.name} is a {type(given).__name__}", remedy="a torch tensor, or Packed"
                 )
-            have = self.type_of(part.name)
+            have = types[part.name] = self.type_of(part.name)
             if have.dtype != want.dtype or have.rank != want.rank:
                 raise UsageError(f"weights: {part.name} is {have}; the graph wants {want}")
-            shapes.append(part.shape_in(have.concrete()))
-        if len(shapes) == len(leaf.parts) and _stacked(shapes, axis) != want.shape:
-            raise UsageError(f"weights: {leaf.name} is made of {shapes}; the graph wants {want}")
+        if all(part.name in types for part in leaf.parts):
+            try:
+                made = leaf.leaf.made_of(types)
+            except GraphError as error:
+                raise UsageError(f"weights: {error.what}; the graph wants {want}") from error
+            if made != want:
+                raise UsageError(f"weights: {leaf.name} is {made}; the graph wants {want}")
 
     def _found(self, name: str) -> Any:
         if name not in self.tensors:
             raise GraphError(f"weights are not given: {name}", remedy="weights= of forge.compile_graph")
         return self.tensors[name]
-
-
-def _stacked(shapes: list[tuple[int, ...]], axis: int) -> tuple[int, ...] | None:
-    """The shape of tensors stacked along `axis`, or None where they differ along another."""
-    first = shapes[0]
-    if not first:
-        return first if len(shapes) == 1 else None
-    if any((*s[:axis], *s[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for s in shapes):
-        return None
-    return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import GraphError
+from forge.graph.types import TensorType
 
 KINDS = ("input", "weight", "constant", "state")
 
@@ -32,16 +33,15 @@ class Part:
     def whole(self) -> bool:
         return self.start == 0 and self.stop is None
 
-    def shape_in(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The part's shape, of a tensor of `shape`. Raises GraphError if it does not lie within."""
+    def shape_in(self, type: TensorType) -> tuple[int, ...]:
+        """The part's shape, of a tensor of `type`. Raises GraphError if it does not lie within."""
+        shape = type.concrete()
         if self.whole:
-            return tuple(shape)
-        if self.axis >= len(shape) or (self.stop or shape[self.axis]) > shape[self.axis]:
-            raise GraphError(f"the part {self} is not within a tensor of {list(shape)}")
-        length = (self.stop or shape[self.axis]) - self.start
-        if length < 1:
-            raise GraphError(f"the part {self} of a tensor of {list(shape)} is empty")
-        return (*shape[: self.axis], length, *shape[self.axis + 1 :])
+            return shape
+        length = shape[self.axis] if self.axis < len(shape) else 0
+        if (self.stop or length) > length or self.start >= length:
+            raise GraphError(f"the part {self} is not within {type}")
+        return (*shape[: self.axis], (self.stop or length) - self.start, *shape[self.axis + 1 :])
 
     def __str__(self) -> str:
         if self.whole:
@@ -67,6 +67,29 @@ class Leaf:
     parts: tuple[Part, ...] = ()
     axis: int = 0
     values: tuple[int | float, ...] = ()
+
+    def made_of(self, tensors: Mapping[str, TensorType]) -> TensorType:
+        """The type that a weight's parts make, cut out of tensors of these types and stacked.
+
+        Raises GraphError for a part that is not within its tensor, or that cannot stand beside the first.
+        """
+        whole = tensors[self.parts[0].name]
+        shapes = [part.shape_in(tensors[part.name]) for part in self.parts]
+        for part, shape in zip(self.parts, shapes, strict=True):
+            fits = tensors[part.name].dtype == whole.dtype and self._across(shape) == self._across(shapes[0])
+            if not fits or (self.axis >= len(shape) and len(shapes) > 1):
+                raise GraphError(
+                    f"the part {part} of {tensors[part.name]} cannot stand beside {self.parts[0]} of {whole}"
+                )
+        if len(shapes) == 1:
+            return TensorType(shapes[0], whole.dtype)
+        first = shapes[0]
+        length = sum(shape[self.axis] for shape in shapes)
+        return TensorType((*first[: self.axis], length, *first[self.axis + 1 :]), whole.dtype)
+
+    def _across(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A shape without the axis along which parts are stacked."""
+        return (*shape[: self.axis], *shape[self.axis + 1 :])
 
     def __str__(self) -> str:
         """As it stands in a graph's text."""

@@ -46,7 +46,7 @@ def raw_of(leaf: Node, source: Source) -> Any:
         return torch.cat(cut, dim=1)  # rows become longer
     if axis == 0:
         return torch.cat(cut, dim=0)
-    shapes = [part.shape_in(source.type_of(part.name).concrete()) for part in leaf.parts]
+    shapes = [part.shape_in(source.type_of(part.name)) for part in leaf.parts]
     stacks = [raw.view(*shape[:-1], -1) for raw, shape in zip(cut, shapes, strict=True)]
     return torch.cat(stacks, dim=axis).flatten(0, -2)
 
@@ -58,7 +58,7 @@ def _cut(part: Part, source: Source) -> Any:
         return raw
     type = source.type_of(part.name)
     shape = type.concrete()
-    length = part.shape_in(shape)[part.axis]
+    length = part.shape_in(type)[part.axis]
     if part.axis == type.rank - 1:
         if part.start % type.dtype.block or length % type.dtype.block:
             raise GraphError(f"the part {part} cuts through blocks of {type.dtype.block} {type.dtype}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forge.errors import FileFormatError, GraphError, UnsupportedError
-from forge.graph.ir import Graph, Node
+from forge.graph.ir import Graph
 from forge.graph.types import TensorType
 from forge.models.builder import Builder, Inputs, Precision
 from forge.models.keys import Keys, Size
@@ -107,30 +107,15 @@ def check_tensors(graph: Graph, tensors: Mapping[str, TensorType], source: str) 
                 raise FileFormatError(
                     f"the tensor {part.name} is missing", where=source, remedy="convert the model again"
                 )
-        want, have = node.types[0], _stacked(node, tensors, source)
+        assert node.leaf is not None
+        want = node.types[0]
+        try:
+            have = node.leaf.made_of(tensors)
+        except GraphError as error:
+            raise FileFormatError(error.what, where=source) from error
         if want.shape != have.shape or want.dtype != have.dtype:
             raise FileFormatError(f"the tensor {node.name} is {have}; the model's keys make it {want}", where=source)
     left = [n for n in tensors if n not in used]
     if left:
         shown = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
         raise UnsupportedError(f"the model has tensors that nothing uses: {shown}", where=source)
-
-
-def _stacked(node: Node, tensors: Mapping[str, TensorType], source: str) -> TensorType:
-    """The type that a weight's parts make together, by the file's tensors."""
-    assert node.leaf is not None
-    axis, whole = node.leaf.axis, tensors[node.parts[0].name]
-    length = 0
-    for part in node.parts:
-        type = tensors[part.name]
-        try:
-            shape = part.shape_in(type.concrete())
-        except GraphError as error:
-            raise FileFormatError(f"the tensor {part.name} is {type}: {error.what}", where=source) from error
-        others = (*shape[:axis], *shape[axis + 1 :])
-        if part is node.parts[0]:
-            first = others
-        if type.dtype != whole.dtype or others != first or axis >= len(shape):
-            raise FileFormatError(f"{part} of {type} cannot stand beside {node.parts[0]} of {whole}", where=source)
-        length += shape[axis]
-    return TensorType((*first[:axis], length, *first[axis:]), whole.dtype)
