@@ -35,7 +35,7 @@ NEUTRAL: Mapping[str, tuple[object, str]] = {
 
 
 class Size(int):
-    """A count that remembers which keys it was read from, as do its products and quotients.
+    """A count that remembers which keys it was read from, as do its products and quotients with counts.
 
     So an error about a tensor's shape can say what makes the shape that was expected.
     """
@@ -48,11 +48,15 @@ class Size(int):
         return made
 
     def __mul__(self, other: int) -> Size:
+        if not isinstance(other, int):
+            return NotImplemented
         return Size(int(self) * int(other), *self.sources, *sources_of(other))
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> Size:
+        if not isinstance(other, int):
+            return NotImplemented
         return Size(int(self) // int(other), *self.sources, *sources_of(other))
 
 

@@ -92,3 +92,5 @@ def test_a_size_remembers_its_keys_through_products_and_quotients():
     assert (width // heads, sources_of(width // heads)) == (32, ("width", "heads"))
     assert sources_of(heads * (width // heads), 7, width) == ("heads", "width")
     assert (repr(heads), hash(heads), heads == 4) == ("4", hash(4), True)
+    assert (heads * 0.5, 0.5 * heads, heads / 8, heads // 1.5) == (2.0, 2.0, 0.5, 2.0)
+    assert type(heads * 0.5) is float

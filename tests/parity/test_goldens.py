@@ -32,6 +32,8 @@ NAMES = (
     "random-qwen3-f16",
     "random-gemma3-f16",
 )
+# More of what files of an architecture may hold: biases and linear scaling, YaRN, factors of frequencies.
+VARIANTS = ("random-llama-linear-f16", "random-llama-yarn-f16", "random-llama3rope-f16")
 GPU = torch.cuda.is_available()
 CPU_MARKS = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 GPU_MARKS = [pytest.mark.gpu, pytest.mark.skipif(not GPU or interpreted(), reason="needs a GPU")]
@@ -95,6 +97,17 @@ def test_agrees_with_llama_cpp(name, way):
             assert not result.exact_differs
 
 
+@pytest.mark.cpu
+@pytest.mark.skipif(interpreted(), reason="this is the interpreted run")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_agree_with_llama_cpp(name):
+    for index, golden in enumerate(goldens(MODELS / f"{name}.golden.npz")):
+        result = compare(model_of(name, "cpu-f32"), golden, exact_of(name, index))
+        assert result.from_llama_cpp < bound_from_llama_cpp(name, "cpu-f32")
+        assert result.from_evaluate < WAYS["cpu-f32"][2]
+        assert not result.greedy_differs and not result.exact_differs
+
+
 def rounding_bound(way):
     """Mean KL between two orders of the same arithmetic: far below what separates right from wrong.
 
@@ -103,7 +116,7 @@ def rounding_bound(way):
     return {"cpu-f32": 1e-9, "cpu-bf16": 5e-4, "gpu-float": 1e-5, "gpu-a16": 1e-5, "gpu-a8": 1e-3}[way]
 
 
-@pytest.mark.parametrize(("name", "way"), ways("tiny-code-Q4_K_M"))
+@pytest.mark.parametrize(("name", "way"), ways("tiny-code-Q4_K_M", "random-gemma3-f16"))
 def test_chunks_of_any_length_agree(name, way):
     model = model_of(name, way)
     ids = next(goldens(MODELS / f"{name}.golden.npz")).fed
