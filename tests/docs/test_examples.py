@@ -118,6 +118,7 @@ def marked(faults, marks):
     return [pytest.param(fault, id=name, marks=marks) for name, fault in faults.items()]
 
 
+@pytest.mark.usefixtures("unregistered")
 @pytest.mark.parametrize("document", [pytest.param(p, id=p.stem, marks=CPU) for p in EXAMPLES])
 def test_the_examples_run(document, tmp_path):
     execute(runnable(document), tmp_path, document.stem)
@@ -126,15 +127,17 @@ def test_the_examples_run(document, tmp_path):
 @pytest.mark.cpu
 def test_no_document_has_lost_its_examples():
     names = {p.name for p in EXAMPLES}
-    assert names >= {"README.md", "architecture.md", "adding-a-kernel.md", "adding-a-type.md", "adding-a-model.md"}
+    recipes = {"adding-a-kernel.md", "adding-a-type.md", "adding-a-model.md", "extending.md"}
+    assert names >= {"README.md", "architecture.md", *recipes}
 
 
 @pytest.mark.parametrize(
     "target",
     [pytest.param(TARGETS["cpu"], marks=CPU, id="cpu"), pytest.param(INTERPRETER, marks=INTERPRET, id="interpreter")],
 )
-def test_the_documented_kernel_meets_its_oracle(target, tmp_path):
-    check_op(first_block("adding-a-kernel.md", tmp_path).relu2, target)
+@pytest.mark.parametrize(("document", "name"), [("adding-a-kernel.md", "relu2"), ("extending.md", "soft_cap")])
+def test_the_documented_kernel_meets_its_oracle(target, document, name, tmp_path):
+    check_op(getattr(first_block(document, tmp_path), name), target)
 
 
 @pytest.mark.parametrize("fault", marked(CPU_FAULTS, CPU) + marked(KERNEL_FAULTS, INTERPRET))
