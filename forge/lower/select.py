@@ -50,11 +50,9 @@ def call_of(op: Op, types: Types, attrs: Mapping[str, Any], target: DeviceTarget
 
 
 def find(call: Call, store: TuningStore) -> Selection | None:
-    """The first kernel that serves `call`, in the order of declaration, or None."""
-    for kernel in call.op.kernels.values():
-        if kernel.serves(call):
-            return Selection(call, kernel, store.get(kernel, call))
-    return None
+    """The kernel and configuration that the store gives; None if no kernel serves, or composing is better."""
+    found = store.choose(call)
+    return None if found is None else Selection(call, *found)
 
 
 def select(call: Call, store: TuningStore) -> Selection:

@@ -21,15 +21,17 @@ from forge.graph.op import Call, Kernel, Op
 from forge.tune.condition import Among, Condition, Within, element_types, numbers
 from forge.tune.key import COUNTS, Key, timed_operands
 
+COMPOSED = "equals"  # in place of a kernel's name: a fused op is carried out by the kernels of what it equals
 EVIDENCE = ("measured", "modelled", "compiled")
 LENDING = frozenset("NK") | frozenset(COUNTS)  # axes along which an entry may serve a call that it doesn't fit
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Immutable. `config` is None where the entry leaves it to the kernel, as those of `tuning/default` may."""
+    """Immutable. `kernel` is None for what is better composed from its `equals`; `config` is None for the kernel's own
+    default, as rules may have it."""
 
-    kernel: Kernel
+    kernel: Kernel | None
     fits: Mapping[str, Condition]
     config: Mapping[str, Any] | None
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +57,8 @@ class Entry:
 
     def serves(self, call: Call) -> bool:
         """Whether the kernel, at the entry's configuration, can carry out the call."""
+        if self.kernel is None:
+            return True
         return self.kernel.serves(call) and (self.config is None or self.kernel.space.valid(self.config, call))
 
     def meets(self, other: Entry) -> bool:
@@ -110,11 +114,10 @@ def _entry(raw: Any, op: Op, rules: bool) -> Entry:
         raise GraphError("an entry is an object of fits, kernel, config and evidence")
     if unknown := raw.keys() - {"fits", "kernel", "config", "evidence"}:
         raise GraphError(f"an entry has no {', '.join(sorted(unknown))}", remedy="fits, kernel, config, evidence")
-    if (name := raw.get("kernel")) not in op.kernels:
-        raise GraphError(f"{op.name} has no kernel {name!r}", remedy=f"one of: {', '.join(op.kernels)}")
-    kernel = op.kernels[name]
-    if "config" in raw or not rules:
-        config = raw.get("config")
+    kernel, config = _kernel(raw.get("kernel"), op), raw.get("config")
+    if kernel is None and config:
+        raise GraphError(f"the entry gives a config, but {COMPOSED!r} has none")
+    if kernel is not None and ("config" in raw or not rules):
         if not isinstance(config, dict):
             raise GraphError(f"the entry gives no config, which names {', '.join(kernel.space.choices)}")
         kernel.space.check(config)
@@ -123,7 +126,16 @@ def _entry(raw: Any, op: Op, rules: bool) -> Entry:
         raise GraphError(f"the entry has no evidence of kind {', '.join(EVIDENCE)}")
     if not isinstance(fits := raw.get("fits"), dict):
         raise GraphError("the entry does not say what it fits", remedy='"fits": {...}; {} fits every call')
-    return Entry(kernel, {n: _condition(n, v, op) for n, v in fits.items()}, raw.get("config"), evidence)
+    return Entry(kernel, {n: _condition(n, v, op) for n, v in fits.items()}, config, evidence)
+
+
+def _kernel(name: Any, op: Op) -> Kernel | None:
+    if name == COMPOSED and op.equals:
+        return None
+    if name not in op.kernels:
+        known = ", ".join((*op.kernels, *([COMPOSED] if op.equals else [])))
+        raise GraphError(f"{op.name} has no kernel {name!r}", remedy=f"one of: {known}")
+    return op.kernels[name]
 
 
 def _condition(name: str, stated: Any, op: Op) -> Condition:

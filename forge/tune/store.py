@@ -52,7 +52,7 @@ class TuningStore:
         self._files: dict[tuple[Path, str, str], tuple[Entry, ...]] = {}
 
     def choose(self, call: Call) -> tuple[Kernel, Choice] | None:
-        """The kernel and its configuration for `call`; None if no kernel of its op serves it.
+        """The kernel and its configuration for `call`; None if none of its op serves it, or composing it is better.
 
         An entry of the architecture goes over the rules, though it be one of other widths, if it is one of these
         tokens. Where neither says anything, the first kernel that serves is taken.
@@ -67,7 +67,7 @@ class TuningStore:
             or _fitting(self._entries(call, RULES), key)
         )
         kernel = entry.kernel if entry else serving[0]
-        return kernel, self._configured(kernel, call, key)
+        return None if kernel is None else (kernel, self._configured(kernel, call, key))
 
     def get(self, kernel: Kernel, call: Call) -> Choice:
         """The configuration of `kernel`, which serves `call`, whether or not it is the kernel that is chosen."""

@@ -184,6 +184,50 @@ def test_only_points_that_are_valid_for_the_call_are_given():
         never.first(call())
 
 
+def chosen(store, op, types, attrs, arch="sm_90"):
+    found = store.choose(call_of(op, types, op.bind(types, attrs)[1], TARGETS[arch]))
+    return "equals" if found is None else found[0].name
+
+
+def test_a_fused_op_may_be_better_composed_from_what_it_equals(tmp_path):
+    fused = OPS["add_rms_norm"]
+    better = {"fits": {"T": ">=512"}, "kernel": "equals", "evidence": {"kind": "measured"}}
+    made = store(tmp_path, better, op="add_rms_norm")
+    [kernel] = [k.name for k in fused.kernels.values() if k.on == "gpu"]
+    for t, name in ((511, kernel), (512, "equals")):
+        assert (
+            chosen(made, fused, (tensor("f16", t, 64), tensor("f16", t, 64), tensor("f32", 64)), {"eps": 1e-5}) == name
+        )
+    for wrong, op in ((better | {"config": {"ROWS": 1}}, "add_rms_norm"), (better, "linear")):
+        with pytest.raises(FileFormatError):
+            made = store(tmp_path, wrong, op=op)
+            made.read(tmp_path, "sm_90", OPS[op])
+
+
+def paged(t, s):
+    ints = (tensor("i32", s, 32), *[tensor("i32", s)] * 3)
+    return tensor("f16", t, 8, 64), tensor("f16", 2, 64, 2, 16, 64), *ints
+
+
+def test_the_rules_choose_by_tokens_a_sequence_and_an_architecture_s_entries_go_over_them(tmp_path):
+    op, attrs = OPS["paged_attention"], {"scale": 0.1}
+    config = {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}
+    rules, own = TuningStore(), TuningStore(tmp_path, *TuningStore().roots)
+    store(tmp_path, entry(config, "paged_rows", T=16, S=2), op="paged_attention")
+    for t, s, name in ((8, 1, "paged_split"), (9, 1, "paged_rows"), (16, 2, "paged_split"), (17, 2, "paged_rows")):
+        assert chosen(rules, op, paged(t, s), attrs) == name
+    assert chosen(own, op, paged(16, 2), attrs) == "paged_rows"
+    assert chosen(own, op, paged(8, 2), attrs) == "paged_split", "another number of tokens lends no kernel"
+
+
+def test_what_the_data_choose_must_serve_the_call(tmp_path):
+    op, rule = OPS["paged_attention"], {"fits": {}, "kernel": "paged_torch"}
+    assert (
+        chosen(store(tmp_path, rule, op="paged_attention", arch=RULES), op, paged(1, 1), {"scale": 0.1})
+        == "paged_split"
+    )
+
+
 def test_every_shipped_file_holds_only_right_entries():
     made = TuningStore()
     files = sorted(made.roots[0].glob("*/*.json"))

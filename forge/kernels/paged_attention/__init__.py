@@ -72,14 +72,6 @@ def paged_attention(q, kv, page_table, query_start, query_len, context_len, *, s
     """
 
 
-# Up to this many rows a sequence a batch counts as decode. It only chooses the faster kernel: both take any batch.
-DECODE_ROWS = 8
-
-
-def _decode(call):
-    return call.types[0].shape[0] <= DECODE_ROWS * call.types[2].shape[0]
-
-
 def _lanes(s):
     """Lanes that look through s sequences at once; at least a wave's, so that small batches share their code."""
     return max(32, next_power_of_2(s))
@@ -112,11 +104,10 @@ def _partials(call, config):
     space=Space(
         BLOCK_M=(16, 32), BLOCK_N=(32, 16, 64, 128), MIN_KEYS=(256, 128, 64), num_warps=(4, 2, 8), num_stages=(1, 2, 3)
     ),
-    when=_decode,
     workspace=_partials,
 )
 def paged_split(site, out, q, *operands, **attrs):
-    """Few rows a sequence: the keys are split over programs, and a second kernel combines the parts."""
+    """For few rows a sequence: the keys are split over programs, and a second kernel combines the parts."""
     kv, page_table, query_start, query_len, context_len = operands
     splits = _splits(q, kv, page_table, site.config, site.target.compute_units)
     if splits == 1:
