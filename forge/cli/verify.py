@@ -82,7 +82,7 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
 
     where = target(args.emulate or args.target)
     execute, device = _emulating(args, where) if args.emulate else (lambda task: task(), str(device_of(where)))
-    for op, case, kernel, _ in serving(where):
+    for op, case, kernel, _ in serving(where, every=not args.emulate or args.all):
         if (args.op and op.name not in args.op) or (args.emulate and not (case.small or args.all)):
             continue
         begin = time.perf_counter()

@@ -33,14 +33,27 @@ class Outcome:
     tasks: tuple[Any, ...]
 
 
-def serving(target: DeviceTarget) -> Iterator[tuple[Op, Case, Kernel, Call]]:
-    """(op, case, kernel, call) for each kernel that serves a case on `target`, by the case's declared types."""
+def serving(target: DeviceTarget, *, every: bool = False) -> Iterator[tuple[Op, Case, Kernel, Call]]:
+    """(op, case, kernel, call) for kernels that serve a case on `target`, by the case's declared types.
+
+    They are the kernels that the tuning store chooses for the cases and then, as other data may choose otherwise, each
+    kernel on the cheapest and the costliest small case of the others that it serves, or on `every` one of these.
+    """
     for op in load().values():
+        others: dict[Kernel, list[tuple[int, Case, Call]]] = {}
         for case in op.cases:
             call = call_of(op, case.types, case.attrs, target)
+            chosen = STORE.choose(call)
             for kernel in op.kernels.values():
-                if kernel.serves(call):
+                if chosen is not None and kernel is chosen[0]:
                     yield op, case, kernel, call
+                elif kernel.serves(call) and (case.small or every):
+                    cost = op.cost(*case.types, **op.bind(case.types, case.attrs)[1])
+                    others.setdefault(kernel, []).append((cost.bytes + cost.flops, case, call))
+        for kernel, cases in others.items():
+            cases.sort(key=lambda found: found[0])
+            for _, case, call in cases if every else cases[:: max(1, len(cases) - 1)]:
+                yield op, case, kernel, call
 
 
 def build(

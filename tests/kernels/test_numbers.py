@@ -16,10 +16,10 @@ from forge.verify import check, serving
 GPU = torch.cuda.is_available()
 
 
-def parameters(target):
+def parameters(target, *, every=False):
     return [
         pytest.param(op, case, kernel, id=f"{kernel.id}-{case.name}".replace(" ", "_"))
-        for op, case, kernel, _ in serving(target)
+        for op, case, kernel, _ in serving(target, every=every)
     ]
 
 
@@ -39,6 +39,6 @@ def test_interpreted(op, case, kernel):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPU or interpreted(), reason="needs a GPU")
-@pytest.mark.parametrize(("op", "case", "kernel"), parameters(detect_gpu() if GPU else TARGETS["sm_90"]))
+@pytest.mark.parametrize(("op", "case", "kernel"), parameters(detect_gpu() if GPU else TARGETS["sm_90"], every=True))
 def test_on_the_gpu(op, case, kernel):
     check(op, case, kernel, detect_gpu(), "cuda")

@@ -14,10 +14,10 @@ from forge.language import cdiv, next_power_of_2
 from forge.quant import block_types, format_of
 from forge.quant.packed import Packed
 
-INT_GEMV_TOKENS = 8  # the integer products of more tokens take longer than the weight's way from memory
-FLOAT_GEMV_TOKENS = 4
-FEW_TOKENS = 64
-LIBRARY_TOKENS = 512  # from here on dequantizing the whole weight first is cheap beside the product
+# What kernels can hold; which of them is quickest at how many tokens stands in tuning/default/linear.json.
+INT_SUMS = 16  # tokens whose sums a program of integer products keeps in registers
+FLOAT_SUMS = 8
+TILE_ROWS = 64  # tokens in the largest tile that holds all of them
 LIBRARY_WORKSPACE = 256 << 20
 
 
@@ -62,6 +62,9 @@ def _cases():
     for w in ("q4_K", "q8_0"):
         yield _case(f"a8 x {w} tile", 33, 67, 256, "a8", w, "f16", bias=True)
         yield _case(f"a16 x {w} tile", 33, 67, 256, "a16", w, "f16", bias=True)
+    yield _case("a16 x q4_K, 16 tokens", 16, 67, 512, "a16", "q4_K", "f32", bias=True)
+    yield _case("f16 x q4_K, 8 tokens", 8, 67, 512, "f16", "q4_K", "f32", bias=True)
+    yield _case("f16 x f16, 8 tokens", 8, 67, 512, "f16", "f16", "f32", bias=True)
     yield _case("ragged tokens in a16", 70, 67, 256, "a16", "q6_K", "f16")
     yield _case("a16 x q6_K tile to f32", 9, 70, 256, "a16", "q6_K", "f32")
     yield _case("a8 x q6_K tile to f32", 9, 70, 256, "a8", "q6_K", "f32")
@@ -125,12 +128,8 @@ def _bias(bias, y):
     return (y if bias is None else bias), bias is not None
 
 
-def _fits_int_gemv(call):
-    return _x(call).activation and _tokens(call) <= INT_GEMV_TOKENS
-
-
 @linear.kernel(
-    when=_fits_int_gemv,
+    when=lambda call: _x(call).activation and _tokens(call) <= INT_SUMS,
     space=Space(ROWS=(4, 1, 2), BLOCK_K=(1024, 2048, 4096), STAGES=(1, 2, 3), num_warps=(1, 2, 4)),
 )
 def linear_gemv(site, y, x, w, bias, *, out):
@@ -143,7 +142,7 @@ def linear_gemv(site, y, x, w, bias, *, out):
 
 
 def _float_few(call):
-    return _x(call).floating and _tokens(call) <= FLOAT_GEMV_TOKENS
+    return _x(call).floating and _tokens(call) <= FLOAT_SUMS
 
 
 @linear.kernel(
@@ -176,7 +175,7 @@ def _fits_library(call):
     """Whether the product of fp16 operands, rounded to fp16, is what is asked for: no wider result, and no bias."""
     operands = _x(call).name in ("f16", "a8", "a16") and (_w(call).quantized or _w(call).name == "f16")
     plain = call.types[2] is None and call.attrs["out"] == "f16"
-    return operands and plain and _tokens(call) >= LIBRARY_TOKENS
+    return operands and plain
 
 
 def _library_rows(n, k):
@@ -229,18 +228,14 @@ def _mode(x, w, wide, target):
     return "f32"
 
 
-def _many(call):
-    return not _fits_int_gemv(call) and (_x(call).quantized or _tokens(call) > FLOAT_GEMV_TOKENS)
-
-
 def _narrow(call):
     x, w = (format_of(t.dtype) for t in call.types[:2])
     wide = call.results[0].dtype.name == "f32"
-    return _many(call) and _mode(x, w, wide, call.target) != "f32"
+    return _mode(x, w, wide, call.target) != "f32"
 
 
 @linear.kernel(
-    when=lambda call: _narrow(call) and _tokens(call) <= FEW_TOKENS,
+    when=lambda call: _narrow(call) and _tokens(call) <= TILE_ROWS,
     space=Space(BLOCK_N=(32, 16, 64), BLOCK_K=(64, 128, 256), BAND=(1,), STAGES=(2, 1, 3, 4), num_warps=(8, 4, 2)),
 )
 def linear_tile_few(site, y, x, w, bias, *, out):
@@ -249,7 +244,7 @@ def linear_tile_few(site, y, x, w, bias, *, out):
 
 
 @linear.kernel(
-    when=lambda call: _narrow(call) and _tokens(call) > FEW_TOKENS,
+    when=_narrow,
     space=Space(
         BLOCK_M=(64, 32, 128),
         BLOCK_N=(64, 32, 128),
@@ -265,7 +260,7 @@ def linear_tile(site, y, x, w, bias, *, out):
 
 
 @linear.kernel(
-    when=lambda call: _many(call) and not _narrow(call),
+    when=lambda call: not _narrow(call),
     space=Space(BLOCK_M=(32, 16, 64), BLOCK_N=(32, 64), BLOCK_K=(32, 16), BAND=(8, 4), STAGES=(1, 2), num_warps=(4, 8)),
 )
 def linear_tile_f32(site, y, x, w, bias, *, out):
