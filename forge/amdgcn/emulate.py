@@ -46,7 +46,7 @@ class Checks:
 
 @dataclass(frozen=True)
 class Emulation:
-    """What a launch did: its steps, which are its own, with the times each ran, waves and seconds."""
+    """What a launch did. `steps` are copies of the code's, by program counter, that count this launch alone."""
 
     object: CodeObject
     steps: Mapping[int, MachineStep]

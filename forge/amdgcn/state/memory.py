@@ -83,12 +83,6 @@ class Memory:
         self._arrange()
         return address
 
-    def unmap(self, address: int) -> None:
-        """Forget what was last mapped at `address`."""
-        last = max(i for i, m in enumerate(self._mapped) if m.address == address)
-        del self._mapped[last]
-        self._arrange()
-
     def _arrange(self) -> None:
         runs: list[list[Mapping]] = []
         end = 0
