@@ -119,7 +119,7 @@ class LLM:
         self.tokenizer = tokenizer or Tokenizer.from_gguf(gguf)
         self.model = compile(gguf, **options)
         self.model.load(progress)
-        self.engine = Engine(self.model, self.tokenizer, argmax=self.model.argmax)
+        self.engine = Engine(self.model, self.tokenizer)
         self._service = Service(self.engine)
 
     def __enter__(self) -> LLM:

@@ -6,18 +6,16 @@ of cache. On a GPU they are the nodes of a captured graph: launching is not in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from forge.bench.roofline import Rate
 from forge.bench.timing import REPETITIONS, Sample, time_graph, time_host
 from forge.graph.ir import Node, Value
 from forge.graph.op import Cost
 from forge.graph.types import TensorType, tensor
-from forge.runtime.batch import BatchBuilder
+from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
 from forge.runtime.scheduler import Slice
@@ -25,8 +23,6 @@ from forge.runtime.scheduler import Slice
 if TYPE_CHECKING:
     from forge.compiled import CompiledModel
     from forge.lower.sizes import Sizes
-
-Inputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -84,8 +80,8 @@ def measure(
     The model must not be in use. Parts are named by op, or with `by_shape` by op and operand types too.
     """
     executable = model.load()
-    inputs = step_inputs(model, tokens, context)
-    eager = time_host(_finished(model, inputs), repetitions)
+    batch = batch_of(model, tokens, context)
+    eager = time_host(_finished(model, batch), repetitions)
     sizes = {"T": tokens, "S": 1, "R": 1}
     binding = executable.bind(sizes)
     used = tensor("i32", 1, -(-context // model.page_size))
@@ -105,23 +101,21 @@ def measure(
     return Breakdown(tokens, context, tuple(parts), eager, captured)
 
 
-def step_inputs(model: CompiledModel, tokens: int, context: int) -> dict[str, np.ndarray]:
-    """The graph's inputs for the last `tokens` tokens of one sequence of `context`, which wants its last logits."""
+def batch_of(model: CompiledModel, tokens: int, context: int) -> Batch:
+    """The batch of the last `tokens` tokens of one sequence of `context`, which wants its last logits."""
     builder = BatchBuilder(
         max_tokens=tokens, max_seqs=1, page_size=model.page_size, context_length=model.context_length
     )
     request = Request("breakdown", [(7 + 31 * i) % model.vocab_size for i in range(context)], SamplingParams())
     request.pages = list(range(-(-context // model.page_size)))
-    return builder.build([Slice(request, context - tokens, tokens)], []).inputs
+    return builder.build([Slice(request, context - tokens, tokens)], [])
 
 
-def _finished(model: CompiledModel, inputs: Inputs) -> Callable[[], None]:
+def _finished(model: CompiledModel, batch: Batch) -> Callable[[], None]:
     """One step, waited for."""
 
     def run() -> None:
-        logits = model.step(**inputs)
-        if logits.is_cuda:
-            logits[0, 0].item()
+        model.launch(batch).collect()
 
     return run
 

@@ -79,7 +79,7 @@ def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> It
     Raises UsageError as `check` does, and RequestError for a test that the model's pages cannot hold.
     """
     check(model, tests)
-    engine = Engine(model, None, argmax=model.argmax)
+    engine = Engine(model, None)
     for test in tests:
         _run(engine, test, model.vocab_size)
         yield Row(test, tuple(_run(engine, test, model.vocab_size) for _ in range(repetitions)))

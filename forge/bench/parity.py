@@ -19,7 +19,7 @@ from forge.graph.ir import Node
 from forge.lower.operands import constant_tensor
 from forge.lower.weights import raw_of
 from forge.quant import to_dense
-from forge.runtime.batch import BatchBuilder
+from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
 from forge.runtime.scheduler import Slice
@@ -58,8 +58,8 @@ class Chunk:
     tokens: np.ndarray
 
 
-def step_inputs(model: CompiledModel, chunks: Sequence[Chunk], pages: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
-    """The graph's inputs for a step of these chunks, with logits wanted at every position."""
+def batch_of(model: CompiledModel, chunks: Sequence[Chunk], pages: dict[int, np.ndarray]) -> Batch:
+    """The batch of a step of these chunks, with logits wanted at every position."""
     total = sum(len(chunk.tokens) for chunk in chunks)
     builder = BatchBuilder(
         max_tokens=total, max_seqs=len(chunks), page_size=model.page_size, context_length=model.context_length
@@ -70,7 +70,7 @@ def step_inputs(model: CompiledModel, chunks: Sequence[Chunk], pages: dict[int, 
         request = Request(str(chunk.name), [*before, *chunk.tokens.tolist()], SamplingParams())
         request.pages = pages[chunk.name].tolist()
         slices.append(Slice(request, chunk.start, len(chunk.tokens)))
-    return builder.build(slices, [], every_row=True).inputs
+    return builder.build(slices, [], every_row=True)
 
 
 def scattered_pages(model: CompiledModel, sequences: int, seed: int = 0) -> dict[int, np.ndarray]:
@@ -86,14 +86,14 @@ def model_logits(model: CompiledModel, ids: np.ndarray, chunk: int = 0) -> torch
     length = chunk or model.max_tokens
     out = []
     for start in range(0, len(ids), length):
-        inputs = step_inputs(model, [Chunk(0, start, ids[start : start + length].astype(np.int32))], table)
-        out.append(model.step(**inputs).float().cpu().clone())
+        batch = batch_of(model, [Chunk(0, start, ids[start : start + length].astype(np.int32))], table)
+        out.append(model.launch(batch).logits.float().cpu().clone())
     return torch.cat(out)
 
 
 def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
     """Logits of the graph as built, before any pass, evaluated in f32 by the ops' references."""
-    inputs = step_inputs(model, [Chunk(0, 0, ids.astype(np.int32))], scattered_pages(model, 1))
+    inputs = batch_of(model, [Chunk(0, 0, ids.astype(np.int32))], scattered_pages(model, 1)).inputs
     graph = model.built()
     states = {n.name: torch.zeros(n.types[0].concrete()) for n in graph.leaves("state")}
 

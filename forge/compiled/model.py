@@ -25,11 +25,11 @@ from forge.lower.sizes import Sizes
 from forge.models import Model
 from forge.models.builder import Precision
 from forge.runtime.contract import PADDING, Limits
+from forge.runtime.runner import Pending
 from forge.target import TARGETS, DeviceTarget
 from forge.tune.store import TuningStore
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from forge.lower.executable import Executable
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class CompiledModel:
-    """A model compiled for a target. Implements `forge.runtime.batch.Runner`.
+    """A model compiled for a target. Implements `forge.runtime.runner.Runner`.
 
     `graph` is the optimized graph, `plan` the plan, `limits` what it can hold; `config` are the hyperparameters, in the
     dataclass of the model's architecture. One thread may run it at a time; looking at graph, plan and kernels is safe
@@ -68,8 +68,6 @@ class CompiledModel:
         self.source, self._store = source, store or TuningStore()
         self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
-        self._logits: torch.Tensor | None = None
-        self._ids: Any = None
         self._lock = threading.Lock()
         per_seq = -(-context // page_size)
         one_page = Limits(max_tokens, max_seqs, max_logits, 1, page_size, per_seq)
@@ -149,22 +147,17 @@ class CompiledModel:
 
         return prepare(task, self.target)
 
-    def run(self, batch: Batch) -> torch.Tensor:
-        """Logits f32[R,V] of the batch's `logit_rows`; keys and values go to its slots. See `Runner`."""
-        return self.step(**batch.inputs)
-
-    def step(self, **inputs: np.ndarray) -> torch.Tensor:
-        """One step by the graph's inputs. A step that wants no logits computes one row and gives none."""
+    def launch(self, batch: Batch) -> Pending:
+        """Queue a step: logits of the batch's rows and their likeliest ids. See `Runner`."""
         import numpy as np
 
-        wanted = len(inputs["logit_rows"])
-        if not wanted:
+        inputs, wanted = batch.inputs, len(batch.logit_rows)
+        if not wanted:  # the graph computes at least one row
             inputs["logit_rows"] = np.zeros(1, np.int32)
         if self.target.kind == "gpu":
             inputs = pad(inputs, self._first_axes, self._bounds, PADDING)
         outputs = self.load().run(inputs)
-        self._logits, self._ids = outputs["logits"][:wanted], outputs["ids"][:wanted]
-        return self._logits
+        return Pending(outputs["logits"][:wanted], outputs["ids"][:wanted])
 
     @cached_property
     def _bounds(self) -> dict[str, int]:
@@ -175,14 +168,6 @@ class CompiledModel:
     def _first_axes(self) -> dict[str, str]:
         """The symbol of each input's first axis."""
         return {n.name: str(n.types[0].shape[0]) for n in self.graph.leaves("input")}
-
-    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """Ids i32[R] of the largest logits, -1 for a row with NaN, on the model's device.
-
-        For the logits of the last step the graph has computed them already.
-        """
-        ids: torch.Tensor = self._ids if logits is self._logits else self._options.ops["argmax"](logits)
-        return ids
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy keys and values of all layers from page to page; no page is both source and destination."""

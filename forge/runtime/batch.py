@@ -1,10 +1,9 @@
-"""Batch: one step as flat int32 arrays, tokens of all sequences end to end; and the Runner that computes it."""
+"""Batch: one step as flat int32 arrays, tokens of all sequences end to end; and who makes it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,16 @@ from forge.runtime.contract import INPUTS, Limits
 from forge.runtime.pages import PageCopy
 from forge.runtime.scheduler import Slice
 
-if TYPE_CHECKING:
-    import torch
-
 Ints = NDArray[np.int32]
+
+IN_FLIGHT = 2  # batches that are valid at a time: that of the step at work, and the next one
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The inputs of `forge.runtime.contract`: views of the builder's arrays, valid until the next `build`.
+    """The inputs of `forge.runtime.contract`: views of the builder's arrays, valid while one more batch is built.
 
-    `page_copies` are (source, destination) pages, which the engine hands to `copy_pages` before `run`.
+    `page_copies` are (source, destination) pages, which the engine hands to `copy_pages` before the launch.
     """
 
     tokens: Ints
@@ -42,54 +40,41 @@ class Batch:
         return {name: getattr(self, name) for name in INPUTS}
 
 
-class Runner(Protocol):
-    """A model on a device. Raises ForgeErrors; MemoryPlanError when a step does not fit the memory.
-
-    `max_tokens` and `max_seqs` bound T and S of a batch, `context_length` bounds every context_len. `copy_pages` copies
-    the k and v of all layers; no page is both a source and a destination. `run` writes k and v to the slots and gives
-    logits float32 [R, V] on `device`, valid until the next run.
-    """
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    @property
-    def max_seqs(self) -> int: ...
-    @property
-    def page_size(self) -> int: ...
-    @property
-    def num_pages(self) -> int: ...
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def device(self) -> torch.device: ...
-
-    def run(self, batch: Batch) -> torch.Tensor: ...
-
-    def copy_pages(self, copies: Sequence[PageCopy]) -> None: ...
-
-
 class BatchBuilder:
-    """Turns slices into a Batch in arrays it owns. Rows of the page table are only added to while a row keeps its
-    sequence, so that a step of steady decode writes a few numbers a sequence."""
+    """Turns slices into batches, in one of IN_FLIGHT sets of arrays after the other.
+
+    So a batch is valid until its step was collected, if a step is collected before the next but one is launched.
+    """
 
     def __init__(self, *, max_tokens: int, max_seqs: int, page_size: int, context_length: int) -> None:
         limits = Limits(max_tokens, max_seqs, max_tokens, 1, page_size, -(-context_length // page_size))
-        arrays = {n: np.zeros(given.type(limits).upper().concrete(), np.int32) for n, given in INPUTS.items()}
-        self._whole = Batch(**arrays, page_copies=[])
-        self._page_size = page_size
-        self._at = np.arange(context_length, dtype=np.int32)
-        self._page_of, self._offset_of = np.divmod(self._at, np.int32(page_size))
-        # What row s of the page table holds: this list (tables are lists that only grow), up to this length.
-        self._row_table: list[list[int] | None] = [None] * max_seqs
-        self._row_len = [0] * max_seqs
+        self._stagings = [_Staging(limits, context_length) for _ in range(IN_FLIGHT)]
+        self._turn = 0
 
     def build(self, slices: Sequence[Slice], page_copies: list[PageCopy], *, every_row: bool = False) -> Batch:
         """The batch of `slices`, which are within the builder's limits.
 
         Logits are wanted after the last token of each request, or with `every_row` after each token of the step.
         """
+        self._turn = (self._turn + 1) % IN_FLIGHT
+        return self._stagings[self._turn].fill(slices, page_copies, every_row)
+
+
+class _Staging:
+    """The arrays of one batch. Rows of the page table are only added to while a row keeps its sequence, so that a step
+    of steady decode writes a few numbers a sequence."""
+
+    def __init__(self, limits: Limits, context_length: int) -> None:
+        arrays = {n: np.zeros(given.type(limits).upper().concrete(), np.int32) for n, given in INPUTS.items()}
+        self._whole = Batch(**arrays, page_copies=[])
+        self._page_size = limits.page_size
+        self._at = np.arange(context_length, dtype=np.int32)
+        self._page_of, self._offset_of = np.divmod(self._at, np.int32(limits.page_size))
+        # What row s of the page table holds: this list (tables are lists that only grow), up to this length.
+        self._row_table: list[list[int] | None] = [None] * limits.max_seqs
+        self._row_len = [0] * limits.max_seqs
+
+    def fill(self, slices: Sequence[Slice], page_copies: list[PageCopy], every_row: bool) -> Batch:
         whole, size = self._whole, self._page_size
         t = r = 0
         for s, (request, start, count) in enumerate(slices):

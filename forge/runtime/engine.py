@@ -1,25 +1,29 @@
-"""Engine.step(): schedule -> run -> sample -> commit. Many requests in, what is new of each out."""
+"""Engine.step(): schedule -> launch -> collect -> commit. Many requests in, what is new of each out."""
 
 from __future__ import annotations
 
 import itertools
-import secrets
 import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from forge.errors import ForgeError, MemoryPlanError, NumericsError, RequestError, UsageError
-from forge.runtime.batch import BatchBuilder, Runner
+from forge.errors import ForgeError, MemoryPlanError, NumericsError, UsageError
+from forge.runtime.admission import Admission
+from forge.runtime.batch import BatchBuilder
 from forge.runtime.completion import Completion, Tokenizer
+from forge.runtime.group import Group
 from forge.runtime.output import RequestOutput
 from forge.runtime.pages import PagePool
-from forge.runtime.params import RequestOutputKind, SamplingParams
+from forge.runtime.params import SamplingParams
 from forge.runtime.request import FinishReason, Request
-from forge.runtime.sampling import Argmax, Sampler, Samples, greedy_ids
+from forge.runtime.runner import Pending, Runner
+from forge.runtime.sampling import PendingSamples, Sampler, Samples
 from forge.runtime.scheduler import Scheduler, Slice
+from forge.runtime.transfer import upload
 
 
 @dataclass(slots=True)
@@ -36,20 +40,13 @@ class EngineStats:
     failed: int = 0
 
 
-@dataclass(slots=True)
-class _Group:
-    """A request as the user knows it: its n samples, of which `unborn` wait for the first one's prompt."""
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step that was launched: its slices, the requests that get a token of it, and their samples to be collected."""
 
-    id: str
-    prompt: str | None
-    prompt_ids: list[int]
-    params: SamplingParams
-    completions: list[Completion]
-    unborn: list[Completion]
-
-    @property
-    def finished(self) -> bool:
-        return all(c.request.finished for c in self.completions)
+    slices: list[Slice]
+    requests: list[Request]
+    samples: PendingSamples
 
 
 class Engine:
@@ -68,33 +65,27 @@ class Engine:
         *,
         max_batched_tokens: int | None = None,
         max_seqs: int | None = None,
-        argmax: Argmax = greedy_ids,
     ) -> None:
         tokens = runner.max_tokens if max_batched_tokens is None else max_batched_tokens
         seqs = runner.max_seqs if max_seqs is None else max_seqs
         _within("max_batched_tokens", tokens, runner.max_tokens)
         _within("max_seqs", seqs, runner.max_seqs)
-        if tokenizer is not None and max(tokenizer.stop_ids, default=0) >= runner.vocab_size:
-            raise UsageError(
-                f"the tokenizer's stop ids {sorted(tokenizer.stop_ids)} are not all among the model's "
-                f"{runner.vocab_size} tokens",
-                remedy="use the tokenizer that belongs to the model",
-            )
         self._runner = runner
-        self._tokenizer = tokenizer
         self.pool = PagePool(runner.num_pages, runner.page_size)
         self.scheduler = Scheduler(self.pool, max_tokens=tokens, max_seqs=seqs, context_length=runner.context_length)
         self.stats = EngineStats()
+        self._admission = Admission(runner.vocab_size, tokenizer, self.scheduler)
         self._builder = BatchBuilder(
             max_tokens=tokens, max_seqs=seqs, page_size=runner.page_size, context_length=runner.context_length
         )
-        self._sampler = Sampler(runner.vocab_size, runner.device, argmax)
+        self._sampler = Sampler(runner.vocab_size, runner.device)
         self._lock = threading.Lock()  # guards the three below
-        self._groups: dict[str, _Group] = {}
-        self._inbox: deque[tuple[bool, _Group]] = deque()  # (whether it is new, else to be cancelled; the group)
+        self._groups: dict[str, Group] = {}
+        self._inbox: deque[tuple[bool, Group]] = deque()  # (whether it is new, else to be cancelled; the group)
         self._names = itertools.count()
-        self._owners: dict[Request, tuple[_Group, Completion]] = {}
-        self._changed: dict[str, tuple[_Group, list[Completion]]] = {}  # what the next report tells
+        self._unwaited: PendingSamples | None = None  # of a step that gave no token
+        self._owners: dict[Request, tuple[Group, Completion]] = {}
+        self._changed: dict[str, tuple[Group, list[Completion]]] = {}  # what the next report tells
 
     @property
     def has_work(self) -> bool:
@@ -114,18 +105,9 @@ class Engine:
 
         Raises RequestError or CacheFullError for what can never run, UsageError for arguments that do not fit.
         """
-        params = SamplingParams() if params is None else params
-        if isinstance(prompt, str):
-            if self._tokenizer is None:
-                raise UsageError("a prompt of text needs a tokenizer", remedy="give the prompt as token ids")
-            prompt_text, ids = prompt, self._tokenizer.encode(prompt)
-        else:
-            ids = list(prompt)
         if request_id is None:
             request_id = f"request-{next(self._names)}"
-        requests = self._requests(request_id, ids, params)
-        completions = [Completion(request, self._tokenizer) for request in requests]
-        group = _Group(request_id, prompt_text, ids, params, completions, completions[1:])
+        group = self._admission.group(request_id, prompt, params or SamplingParams(), prompt_text)
         with self._lock:
             if request_id in self._groups:
                 raise UsageError(f"request id {request_id!r} is in use", remedy="give each running request its own id")
@@ -148,46 +130,19 @@ class Engine:
         slices = self.scheduler.schedule()
         if slices:
             self.stats.steps += 1
-            sampling = [s.request for s in slices if s.samples]
+            requests, rows = self._sampling(slices)
             try:
-                samples = self._compute(slices, sampling)
+                flight = self._launch(slices, requests, rows)
+                samples = self._collect(flight)
             except ForgeError as error:
-                self._lose(slices, error)
+                self._lose(slices, requests, error)
             except torch.OutOfMemoryError as error:
                 remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
-                self._lose(slices, MemoryPlanError(str(error), where="a step of the engine", remedy=remedy))
+                self._lose(slices, requests, MemoryPlanError(str(error), where="a step of the engine", remedy=remedy))
             else:
-                self.scheduler.commit(slices)
-                self._commit(sampling, samples)
+                self._commit(flight, samples)
         self.stats.preemptions = self.scheduler.preemptions
         return self._report()
-
-    def _requests(self, request_id: str, ids: list[int], params: SamplingParams) -> list[Request]:
-        """The n sequences of a request, checked against what the model and the pool can do."""
-        vocab = self._runner.vocab_size
-        where = f"request {request_id!r}"
-        own = tuple(params.stop_token_ids or ())
-        for name, tokens in (("the prompt", ids), ("stop_token_ids", own)):
-            if tokens and not 0 <= min(tokens) <= max(tokens) < vocab:
-                raise RequestError(
-                    f"{name} has token ids from {min(tokens)} to {max(tokens)}; the model has {vocab} tokens",
-                    where=where,
-                    remedy=f"give ids of 0 to {vocab - 1}",
-                )
-        if (params.logprobs or 0) > vocab:
-            raise RequestError(f"logprobs is {params.logprobs}", where=where, remedy=f"ask for at most {vocab}")
-        if params.stop and self._tokenizer is None:
-            raise UsageError("stop strings need a tokenizer", where=where, remedy="use stop_token_ids")
-        ends = self._tokenizer.stop_ids if self._tokenizer is not None and not params.ignore_eos else frozenset()
-        longest = max(1, self.scheduler.longest_output(len(ids)))
-        most = longest if params.max_tokens is None else params.max_tokens
-        seed = secrets.randbits(64) if params.seed is None else params.seed
-        requests = [
-            Request(request_id, ids, params, max_tokens=most, stop_ids=ends.union(own), seed=seed, index=index)
-            for index in range(params.n)
-        ]
-        self.scheduler.check(requests[0])
-        return requests
 
     def _take_inbox(self) -> None:
         with self._lock:
@@ -201,25 +156,50 @@ class Engine:
                 for completion in group.completions:
                     self._finish(completion, "abort", None)
 
-    def _compute(self, slices: list[Slice], sampling: list[Request]) -> Samples:
+    def _sampling(self, slices: list[Slice]) -> tuple[list[Request], list[int]]:
+        """The requests that get a token of this step, and the row of each. Samples of one prompt share its first row;
+        those yet unborn come before the one that has the pages."""
+        requests: list[Request] = []
+        rows: list[int] = []
+        for row, request in enumerate(s.request for s in slices if s.samples):
+            group, _ = self._owners[request]
+            together = [*(c.request for c in group.unborn), request]
+            requests += together
+            rows += [row] * len(together)
+        return requests, rows
+
+    def _launch(self, slices: list[Slice], requests: list[Request], rows: list[int]) -> _Flight:
         batch = self._builder.build(slices, self.pool.copies)
         if batch.page_copies:
             self._runner.copy_pages(batch.page_copies)
-        logits = self._runner.run(batch)
-        assert logits.shape == (len(sampling), self._runner.vocab_size), f"logits of shape {tuple(logits.shape)}"
-        return self._sampler.sample(logits, sampling)
+        step = self._runner.launch(batch)
+        count = len(batch.logit_rows)
+        assert step.logits.shape == (count, self._runner.vocab_size), f"logits of shape {tuple(step.logits.shape)}"
+        assert step.ids.shape == (count,), f"ids of shape {tuple(step.ids.shape)}"
+        if len(rows) > count:
+            at = upload(rows, self._runner.device, torch.int64)
+            step = Pending(step.logits[at], step.ids[at])
+        return _Flight(slices, requests, self._sampler.launch(step, requests))
 
-    def _commit(self, sampling: list[Request], samples: Samples) -> None:
-        for request in sampling:
-            group, _ = self._owners[request]
-            if request.num_output == 0:
-                self.stats.prompt_tokens += request.prompt_len if request.index == 0 else 0
-                # Before the first sample may end and free the prompt's pages.
-                for child in group.unborn:
-                    self.scheduler.fork(request, child.request)
-                group.unborn = []
-        for row, (request, token) in enumerate(zip(sampling, samples.ids.tolist(), strict=True)):
+    def _collect(self, flight: _Flight) -> Samples:
+        """The step's samples. A step within prompts gives none, and is waited for when the next one was launched."""
+        before, self._unwaited = self._unwaited, None
+        if before is not None:
+            before.collect()
+        if flight.requests:
+            return flight.samples.collect()
+        self._unwaited = flight.samples
+        return Samples(np.zeros(0, np.int64), {})
+
+    def _commit(self, flight: _Flight, samples: Samples) -> None:
+        self.scheduler.commit(flight.slices)
+        for row, (request, token) in enumerate(zip(flight.requests, samples.ids.tolist(), strict=True)):
             group, completion = self._owners[request]
+            unborn = completion in group.unborn
+            if not unborn:
+                group.unborn = []
+            if request.num_output == 0 and request.index == 0:
+                self.stats.prompt_tokens += request.prompt_len
             if token < 0:
                 error = NumericsError(
                     f"the logits of output token {request.num_output} have NaN or infinity, or allow no token",
@@ -233,11 +213,13 @@ class Engine:
             self._note(group, completion)
             if reason is not None:
                 self._finish(completion, reason, None)
+            elif unborn:  # while the first sample, which may end now, still has the prompt's pages
+                self.scheduler.fork(group.completions[0].request, request)
 
-    def _lose(self, slices: list[Slice], error: ForgeError) -> None:
+    def _lose(self, slices: list[Slice], requests: list[Request], error: ForgeError) -> None:
         """The step gave nothing: make the next one smaller if that may help, else fail its requests."""
-        for piece in slices:
-            self._sampler.forget(piece.request)
+        for request in requests:
+            self._sampler.forget(request)
         if isinstance(error, MemoryPlanError) and len(self.scheduler.running) > 1:
             self.scheduler.shrink()
             return
@@ -275,19 +257,14 @@ class Engine:
         changed, self._changed = self._changed, {}
         outputs = []
         for group, completions in changed.values():
-            kind, finished = group.params.output_kind, group.finished
-            if finished:
+            if group.finished:
                 with self._lock:
                     del self._groups[group.id]
-            if kind is RequestOutputKind.FINAL_ONLY and not finished:
-                continue
-            delta = kind is RequestOutputKind.DELTA
-            shown = completions if delta else group.completions
-            samples = [completion.output(delta=delta) for completion in shown]
-            outputs.append(RequestOutput(group.id, group.prompt, group.prompt_ids, samples, finished))
+            if (output := group.output(completions)) is not None:
+                outputs.append(output)
         return outputs
 
-    def _note(self, group: _Group, completion: Completion) -> None:
+    def _note(self, group: Group, completion: Completion) -> None:
         _, completions = self._changed.setdefault(group.id, (group, []))
         if completion not in completions:
             completions.append(completion)

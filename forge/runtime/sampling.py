@@ -1,4 +1,4 @@
-"""ids[R] = sample(logits[R, V]): on the logits' device; the ids come to the host in one copy, -1 for a bad row.
+"""ids[R] = sample(logits[R, V]): queued on the logits' device; the ids come to the host in one copy, -1 for a bad row.
 
 A sampled id is the inverse of the cumulative distribution at one uniform number of (seed, output position), so it
 depends on the request's own logits and nothing else in the batch. Distributions: exp in float32, sums in float64.
@@ -6,26 +6,23 @@ depends on the request's own logits and nothing else in the batch. Distributions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from forge.runtime.logprobs import Logprobs
 from forge.runtime.output import Logprob
 from forge.runtime.penalties import TokenCounts
 from forge.runtime.request import Request
+from forge.runtime.runner import Pending
 from forge.runtime.transfer import upload
-
-Argmax = Callable[[torch.Tensor], torch.Tensor]
 
 
 def greedy_ids(logits: torch.Tensor) -> torch.Tensor:
-    """id[R] = argmax_v logits[R, V], the lowest id among equals; -1 where a row holds NaN or +inf, or only -inf.
-
-    A kernel that keeps this contract may stand in its place (any integer type).
-    """
+    """id[R] = argmax_v logits[R, V], the lowest id among equals; -1 where a row holds NaN or +inf, or only -inf."""
     peak, ids = logits.max(-1)
     return torch.where(torch.isfinite(peak), ids, -1)
 
@@ -84,31 +81,41 @@ class Samples:
     logprobs: dict[int, dict[int, Logprob]]
 
 
+class PendingSamples:
+    """Samples on their way to the host; `collect` waits for them."""
+
+    def __init__(self, ids: Pending, logprobs: Logprobs | None = None) -> None:
+        self._ids, self._logprobs = ids.fetch(), logprobs
+
+    def collect(self) -> Samples:
+        return Samples(self._ids.collect(), self._logprobs.collect() if self._logprobs is not None else {})
+
+
 class Sampler:
     """Samples a batch of rows of different requests. Holds token counts of penalized requests until `forget`."""
 
-    def __init__(self, vocab_size: int, device: torch.device, argmax: Argmax = greedy_ids) -> None:
+    def __init__(self, vocab_size: int, device: torch.device) -> None:
         self._device = device
-        self._argmax = argmax
         self._counts = TokenCounts(vocab_size, device)
 
     def forget(self, request: Request) -> None:
         """Drop what is held for `request`: it ended, or a step of it was lost."""
         self._counts.forget(request)
 
-    def sample(self, logits: torch.Tensor, requests: Sequence[Request]) -> Samples:
-        """One id for each row of logits[R, V], which belong to `requests`. Waits for the device once, for the ids, and
-        once more if a row wants logprobs."""
-        if not requests:  # a step within prompts; an argmax kernel need not know of empty grids
-            return Samples(np.zeros(0, np.int64), {})
-        if all(r.params.plain_greedy and not _held_open(r) for r in requests):
-            return Samples(_host(self._argmax(logits)), {})
-        ids = self._choose(logits, requests)
-        asking = [i for i, r in enumerate(requests) if r.params.logprobs is not None]
-        logprobs = self._logprobs(logits, ids, requests, asking) if asking else {}
-        return Samples(_host(ids), logprobs)
+    def launch(self, step: Pending, requests: Sequence[Request]) -> PendingSamples:
+        """Queue the choice of one id for each row of a step, which belong to `requests`.
 
-    def _choose(self, logits: torch.Tensor, requests: Sequence[Request]) -> torch.Tensor:
+        Rows whose logits are taken as they are, and greedily, get the ids that the step has computed.
+        """
+        if all(r.params.plain_greedy and not _held_open(r) for r in requests):
+            return PendingSamples(step)
+        ids = self._choose(step, requests)
+        asking = [i for i, r in enumerate(requests) if r.params.logprobs is not None]
+        logprobs = Logprobs(step.logits, ids, requests, asking) if asking else None
+        return PendingSamples(Pending(step.logits, ids), logprobs)
+
+    def _choose(self, step: Pending, requests: Sequence[Request]) -> torch.Tensor:
+        logits, ids = step.logits, step.ids.to(torch.int64, copy=True)
         penalized = [i for i, r in enumerate(requests) if r.params.penalized]
         banned = [(i, token) for i, r in enumerate(requests) if _held_open(r) for token in r.stop_ids]
         if penalized or banned:
@@ -121,8 +128,10 @@ class Sampler:
             row, token = self._index(banned).unbind(-1)
             # A number on the host would be copied to the device, and waited for.
             logits.index_put_((row, token), logits.new_full((), -torch.inf))
+        if changed := sorted({*penalized, *(i for i, _ in banned)}):
+            at = self._index(changed)
+            ids[at] = greedy_ids(logits[at])
         # Greedy rows are now done, and bad rows of every kind are -1.
-        ids = self._argmax(logits).to(torch.int64)
         for sorting in (False, True):
             group = [i for i, r in enumerate(requests) if r.params.temperature > 0 and _sorts(r) == sorting]
             if group:
@@ -141,28 +150,6 @@ class Sampler:
         columns = upload(rows, self._device, torch.float64).unbind(-1)
         return draw_filtered(logits, *columns) if sorting else draw(logits, *columns[:3])
 
-    def _logprobs(
-        self, logits: torch.Tensor, ids: torch.Tensor, requests: Sequence[Request], asking: Sequence[int]
-    ) -> dict[int, dict[int, Logprob]]:
-        at = self._index(asking)
-        most = max(requests[i].params.logprobs or 0 for i in asking)
-        log = torch.log_softmax(logits[at], -1)
-        sampled = log.gather(-1, ids[at].clamp(min=0)[:, None])
-        rank = (log > sampled).sum(-1, keepdim=True) + 1
-        top, top_ids = log.topk(most, -1)
-        # One copy for all four; float64 holds every id.
-        table = torch.cat(
-            [ids[at][:, None].double(), sampled.double(), rank.double(), top.double(), top_ids.double()], -1
-        )
-        found: dict[int, dict[int, Logprob]] = {}
-        for i, row in zip(asking, table.tolist(), strict=True):
-            count = requests[i].params.logprobs or 0
-            ordered = enumerate(zip(row[3 + most : 3 + most + count], row[3 : 3 + count], strict=True), 1)
-            likeliest = {int(token): Logprob(value, place) for place, (token, value) in ordered}
-            found[i] = {int(row[0]): Logprob(row[1], int(row[2]))}
-            found[i].update((token, entry) for token, entry in likeliest.items() if token not in found[i])
-        return found
-
     def _index(self, values: Sequence[object]) -> torch.Tensor:
         return upload(values, self._device, torch.int64)
 
@@ -174,7 +161,3 @@ def _held_open(request: Request) -> bool:
 
 def _sorts(request: Request) -> bool:
     return request.params.top_p < 1 or request.params.top_k > 0
-
-
-def _host(ids: torch.Tensor) -> NDArray[np.int64]:
-    return ids.cpu().numpy().astype(np.int64, copy=False)

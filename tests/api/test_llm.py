@@ -8,9 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from runtime import fake_lm
 
 import forge
+from forge.bench.parity import evaluated_logits
 from forge.errors import (
     CacheFullError,
     MemoryPlanError,
@@ -20,6 +23,7 @@ from forge.errors import (
     UsageError,
 )
 from forge.language import interpreted
+from forge.runtime.uniform import Uniforms
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 GREEDY = forge.SamplingParams(temperature=0, max_tokens=24)
@@ -63,6 +67,28 @@ def test_a_seed_repeats_whatever_runs_beside_it(llm):
     together = llm.generate([PROMPTS[0], PROMPTS[2], PROMPTS[1], PROMPTS[3]], [*others[:2], sampled, others[2]])
     assert text(together[2]) == alone
     assert text(together[0]) != alone
+
+
+def test_each_token_is_what_its_own_parameters_choose_from_the_model_s_logits(llm):
+    """Rows of every kind beside each other, against the ops' references and sampling in numpy."""
+    plain = {"temperature": 0, "max_tokens": 10, "ignore_eos": True}
+    kinds = [
+        plain,
+        plain | {"frequency_penalty": 1.5, "repetition_penalty": 1.3},
+        plain | {"logprobs": 2},
+        plain | {"temperature": 0.9, "seed": 4},
+        plain,
+        plain | {"temperature": 1.2, "top_p": 0.8, "seed": 9, "presence_penalty": 1.0},
+    ]
+    params = [forge.SamplingParams(**fields) for fields in kinds]
+    prompts = [PROMPTS[i % 4] for i in range(len(kinds))]
+    for output, wanted in zip(llm.generate(prompts, params), params, strict=True):
+        prompt, ids = output.prompt_token_ids, output.outputs[0].token_ids
+        logits = evaluated_logits(llm.model, np.array([*prompt, *ids[:-1]]))[len(prompt) - 1 :].double().numpy()
+        uniforms = Uniforms(wanted.seed or 0)
+        for i, token in enumerate(ids):
+            row = fake_lm.penalized(logits[i], prompt, ids[:i], wanted)
+            assert fake_lm.sample(row, uniforms.at(i), wanted) == token, (wanted, i)
 
 
 def test_samples_of_one_prompt_share_its_pages_and_part(llm):

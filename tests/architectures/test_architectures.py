@@ -7,7 +7,7 @@ import pytest
 import torch
 from architectures.tiny import VOCAB, tensors_of, tiny_model
 
-from forge.bench.parity import Chunk, evaluated_logits, mean_kl, model_logits, scattered_pages, step_inputs
+from forge.bench.parity import Chunk, batch_of, evaluated_logits, mean_kl, model_logits, scattered_pages
 from forge.errors import FileFormatError, UnsupportedError
 from forge.graph.types import tensor
 from forge.language import interpreted
@@ -48,7 +48,7 @@ def test_eight_sequences_in_a_step_are_eight_alone(name):
     lengths = [1, 5, 3, 8, 2, 7, 4, 6]
     prompts = [(IDS[:n] + 3 * i) % VOCAB for i, n in enumerate(lengths)]
     chunks = [Chunk(i, 0, p.astype(np.int32)) for i, p in enumerate(prompts)]
-    together = model.step(**step_inputs(model, chunks, scattered_pages(model, 8, seed=1))).clone()
+    together = model.launch(batch_of(model, chunks, scattered_pages(model, 8, seed=1))).logits.clone()
     alone = torch.cat([model_logits(model, p) for p in prompts])
     assert mean_kl(alone, together) < EXACT
 

@@ -13,13 +13,13 @@ import forge
 from forge.api import DEFAULT_MODEL
 from forge.bench.parity import (
     Chunk,
+    batch_of,
     compare,
     evaluated_logits,
     goldens,
     mean_kl,
     model_logits,
     scattered_pages,
-    step_inputs,
 )
 from forge.language import interpreted
 
@@ -145,7 +145,7 @@ def test_alone_as_beside_seven_others(name, way):
                 at[i] += count
         order = rng.permutation(len(chunks))
         shuffled = [chunks[i] for i in order]
-        logits = model.step(**step_inputs(model, shuffled, pages)).float().cpu()
+        logits = model.launch(batch_of(model, shuffled, pages)).logits.float().cpu()
         start = sum(len(c.tokens) for c in shuffled[: list(order).index(0)])
         rows.append(logits[start].clone())
     assert mean_kl(alone, torch.stack(rows)) < rounding_bound(way)

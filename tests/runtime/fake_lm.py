@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from forge.runtime.batch import Batch
 from forge.runtime.params import SamplingParams
+from forge.runtime.runner import Pending
+from forge.runtime.sampling import greedy_ids
 from forge.runtime.uniform import Uniforms
 
 VOCAB = 48
@@ -62,7 +64,7 @@ class FakeRunner:
             pages[destination] = pages[source]
         self.copied += len(copies)
 
-    def run(self, batch: Batch) -> torch.Tensor:
+    def launch(self, batch: Batch) -> Pending:
         self.before_run(batch)
         total, seqs = len(batch.tokens), len(batch.query_start)
         self.largest = max(self.largest, seqs)
@@ -81,7 +83,8 @@ class FakeRunner:
                 context = self.slots[where, 1]
                 rows.append(logits_of(context) * (np.nan if self.spoil(context) else 1))
         assert len(rows) == len(batch.logit_rows)
-        return torch.from_numpy(np.array(rows, np.float32).reshape(len(rows), VOCAB))
+        logits = torch.from_numpy(np.array(rows, np.float32).reshape(len(rows), VOCAB))
+        return Pending(logits, greedy_ids(logits))
 
 
 class _Stream:

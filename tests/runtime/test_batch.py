@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forge.runtime.batch import BatchBuilder
+from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.pages import PagePool
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
@@ -59,3 +59,20 @@ def test_arrays_over_random_steps() -> None:
             if request.num_output == request.max_tokens or rng.random() < 0.05:
                 scheduler.finish(request, "stop")
     assert scheduler.preemptions > 10
+
+
+def test_a_batch_is_valid_while_the_next_one_is_built() -> None:
+    """Each array of a batch is as it was built, until the next but one is."""
+    rng = np.random.default_rng(2)
+    requests = [Request(str(i), rng.integers(0, 99, 30).tolist(), SamplingParams()) for i in range(5)]
+    for i, request in enumerate(requests):
+        request.pages = list(range(8 * i, 8 * i + 8))
+    builder = BatchBuilder(max_tokens=40, max_seqs=5, page_size=4, context_length=32)
+    before: tuple[Batch, dict[str, list[int]]] | None = None
+    for _ in range(50):
+        chosen = [requests[i] for i in rng.permutation(5)[: rng.integers(1, 6)]]
+        slices = [Slice(r, int(rng.integers(0, 20)), int(rng.integers(1, 9))) for r in chosen]
+        batch = builder.build(slices, [])
+        if before is not None:
+            assert {name: array.tolist() for name, array in before[0].inputs.items()} == before[1]
+        before = batch, {name: array.tolist() for name, array in batch.inputs.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,14 @@ import torch
 from runtime.fake_lm import EOS, VOCAB, FakeRunner, FakeTokenizer, expected
 
 from forge.errors import CacheFullError, DeviceError, MemoryPlanError, NumericsError, RequestError, UsageError
-from forge.runtime.batch import Batch
+from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.engine import Engine
 from forge.runtime.output import RequestOutput
+from forge.runtime.pages import PagePool
 from forge.runtime.params import RequestOutputKind, SamplingParams
+from forge.runtime.request import Request
+from forge.runtime.runner import Pending
+from forge.runtime.scheduler import Slice
 
 pytestmark = pytest.mark.cpu
 
@@ -76,7 +82,7 @@ def _mixed(count: int, seed: int) -> list[tuple[list[int], SamplingParams]]:
         {"max_tokens": 1, "max_seqs": 1},
         {"max_tokens": 7, "max_seqs": 3, "page_size": 1, "num_pages": 100},
         {"num_pages": 18},
-        {"page_size": 16, "num_pages": 6, "max_tokens": 200},
+        {"page_size": 16, "num_pages": 5, "max_tokens": 200},
     ],
     ids=str,
 )
@@ -127,6 +133,64 @@ def test_samples_of_one_prompt_share_its_pages() -> None:
     assert engine.pool.used == 7 + 4 and runner.copied == 3
     _agree(_drain(engine)[name], prompt, params)
     assert engine.stats.prompt_tokens == 30
+
+
+class _Deferred(FakeRunner):
+    """A device that is slow: it computes a step when that is collected, from the batch as it then is, in order."""
+
+    def __init__(self, **limits: int) -> None:
+        super().__init__(**limits)
+        self.queue: list[Callable[[], Pending]] = []
+        self.most = 0
+
+    def launch(self, batch: Batch) -> Pending:
+        outer, done = self, list[Pending]()
+
+        def compute() -> Pending:
+            done.append(super(_Deferred, outer).launch(batch))
+            return done[0]
+
+        class Later(Pending):
+            def collect(self) -> Any:
+                while not done:
+                    outer.queue.pop(0)()
+                return done[0].collect()
+
+        self.queue.append(compute)
+        self.most = max(self.most, len(self.queue))
+        rows = len(batch.logit_rows)
+        return Later(torch.zeros(rows, VOCAB), torch.zeros(rows, dtype=torch.int64))
+
+
+def test_the_next_step_is_launched_before_a_step_is_collected() -> None:
+    """Two requests take turns: the batch of one is built and launched while the other's step is pending."""
+    runner = _Deferred()
+    pool = PagePool(runner.num_pages, runner.page_size)
+    builder = BatchBuilder(max_tokens=32, max_seqs=8, page_size=4, context_length=128)
+    greedy = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+    requests = [Request(str(i), [i + 1, i + 2, i + 3], greedy) for i in range(2)]
+    pending: deque[tuple[Request, Pending]] = deque()
+    for turn in range(24):
+        request = requests[turn % 2]
+        if turn >= 2:
+            waiting, step = pending.popleft()
+            waiting.tokens.append(int(step.collect()[0]))
+        request.pages += pool.allocate(pool.pages_for(request.wanted) - len(request.pages))
+        piece = Slice(request, request.computed, request.wanted - request.computed)
+        pending.append((request, runner.launch(builder.build([piece], []))))
+        request.computed = request.wanted
+    assert runner.most == 2
+    for request in requests:
+        assert request.output_ids == expected(request.prompt_ids, greedy).ids[:11]
+
+
+def test_a_step_within_prompts_is_waited_for_after_the_next_launch() -> None:
+    runner = _Deferred(max_tokens=4)
+    engine = _engine(runner)
+    prompt, params = [*range(1, 18)], SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
+    name = engine.add(prompt, params)
+    _agree(_drain(engine)[name], prompt, params)
+    assert runner.most == 2
 
 
 def test_deltas_add_up_and_hold_stop_text_back() -> None:
@@ -282,16 +346,16 @@ def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.Mo
     engine = _engine()
     params = SamplingParams(temperature=0, frequency_penalty=1.5, max_tokens=20, ignore_eos=True)
     prompts = {engine.add([i, i], params): [i, i] for i in (1, 2)}
-    sample, calls = engine._sampler.sample, [0]
+    launch, calls = engine._sampler.launch, [0]
 
     def lossy(*args: Any) -> Any:
-        samples = sample(*args)
+        samples = launch(*args)
         calls[0] += 1
         if calls[0] % 3 == 0 and len(args[1]) > 1:
             raise MemoryPlanError("no memory for logprobs")
         return samples
 
-    monkeypatch.setattr(engine._sampler, "sample", lossy)
+    monkeypatch.setattr(engine._sampler, "launch", lossy)
     last = _drain(engine)
     assert engine.stats.preemptions > 0
     for name, prompt in prompts.items():

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
-from forge.runtime.sampling import Sampler, draw, draw_filtered, greedy_ids
+from forge.runtime.runner import Pending
+from forge.runtime.sampling import Sampler, Samples, draw, draw_filtered, greedy_ids
 
 pytestmark = pytest.mark.cpu
 
@@ -30,8 +31,12 @@ def _logits(rows: int, vocab: int, seed: int = 0, scale: float = 3.0) -> torch.T
     return torch.from_numpy(np.random.default_rng(seed).normal(0, scale, (rows, vocab)).astype(np.float32))
 
 
+def _samples(sampler: Sampler, logits: torch.Tensor, requests: list[Request]) -> Samples:
+    return sampler.launch(Pending(logits, greedy_ids(logits)), requests).collect()
+
+
 def _sample(logits: torch.Tensor, requests: list[Request]) -> NDArray[np.int64]:
-    return Sampler(logits.shape[1], CPU).sample(logits, requests).ids
+    return _samples(Sampler(logits.shape[1], CPU), logits, requests).ids
 
 
 FILTERS: list[dict[str, Any]] = [
@@ -138,7 +143,7 @@ def test_penalties_follow_the_output_as_it_grows(fields: dict[str, Any]) -> None
         logits = _logits(1, vocab, seed=step % 3, scale=1.0)
         plain = fake_lm.penalized(logits[0].double().numpy(), prompt, request.output_ids, params)
         fresh = _sample(logits, [_request(params, prompt, request.output_ids)])
-        got = steady.sample(logits, [request]).ids
+        got = _samples(steady, logits, [request]).ids
         assert got.tolist() == fresh.tolist() == [int(plain.argmax())]
         request.tokens.append(int(got[0]))
 
@@ -147,7 +152,7 @@ def test_count_rows_are_kept_for_penalized_requests_alone_and_reused() -> None:
     sampler = Sampler(20, CPU)
     for _ in range(3):
         group = [_request(SamplingParams(seed=0, presence_penalty=float(i % 2))) for i in range(20)]
-        sampler.sample(_logits(20, 20), group)
+        _samples(sampler, _logits(20, 20), group)
         assert len(sampler._counts) == 10
         for request in group:
             sampler.forget(request)
@@ -202,7 +207,7 @@ def test_logprobs_are_those_of_the_raw_logits() -> None:
         _request(SamplingParams(seed=1)),
         _request(SamplingParams(temperature=0, presence_penalty=2, logprobs=0), output=[int(logits[2].argmax())]),
     ]
-    samples = Sampler(30, CPU).sample(logits, requests)
+    samples = _samples(Sampler(30, CPU), logits, requests)
     log = torch.log_softmax(logits.double(), -1)
     assert sorted(samples.logprobs) == [0, 2]
     for row, entries in samples.logprobs.items():
@@ -214,20 +219,27 @@ def test_logprobs_are_those_of_the_raw_logits() -> None:
             assert entry.logprob == pytest.approx(float(log[row, token]), rel=1e-5)
 
 
-def test_the_injected_argmax_serves_greedy_rows() -> None:
-    calls: list[int] = []
-
-    def argmax(logits: torch.Tensor) -> torch.Tensor:
-        calls.append(len(logits))
-        return greedy_ids(logits).to(torch.int32)
-
-    sampler = Sampler(30, CPU, argmax)
-    greedy = SamplingParams(temperature=0)
-    logits = _logits(4, 30)
-    assert sampler.sample(logits, [_request(greedy)] * 4).ids.tolist() == logits.argmax(-1).tolist()
-    sampler.sample(logits, [_request(greedy)] * 2 + [_request(SamplingParams(seed=0))] * 2)
-    assert sampler.sample(logits[:0], []).ids.shape == (0,)
-    assert calls == [4, 4]
+def test_rows_taken_as_they_are_get_the_ids_of_the_step() -> None:
+    """The step's own ids serve plain greedy rows and no others; whatever else is asked is computed here."""
+    logits = _logits(6, 30)
+    own = torch.tensor([20, 21, 22, 23, 24, 25], dtype=torch.int32)
+    plain, likeliest = SamplingParams(temperature=0), logits.argmax(-1).tolist()
+    sampler = Sampler(30, CPU)
+    assert sampler.launch(Pending(logits, own), [_request(plain)] * 6).collect().ids.tolist() == own.tolist()
+    penalized = SamplingParams(temperature=0, presence_penalty=2)
+    held = SamplingParams(temperature=0, min_tokens=5, stop_token_ids=[likeliest[3]])
+    drawn = SamplingParams(seed=3)
+    params = [plain, penalized, SamplingParams(temperature=0, logprobs=1), held, drawn, plain]
+    requests = [_request(p, output=[likeliest[1]] if p is penalized else []) for p in params]
+    got = sampler.launch(Pending(logits, own), requests).collect()
+    banned = logits.double().clone()
+    banned[1, likeliest[1]] -= 2
+    banned[3, likeliest[3]] = -np.inf
+    want = banned.argmax(-1).tolist()
+    want[4] = fake_lm.sample(logits[4].double().numpy(), requests[4].uniforms.at(0), drawn)
+    assert got.ids.tolist() == [20, want[1], 22, want[3], want[4], 25]
+    assert list(got.logprobs[2]) == [22, likeliest[2]]
+    assert sampler.launch(Pending(logits[:0], own[:0]), []).collect().ids.shape == (0,)
 
 
 class _Waits(TorchDispatchMode):
@@ -251,5 +263,5 @@ def test_no_operator_waits_for_the_device() -> None:
     requests = [_request(p, output=[2]) for p in params]
     logits = _logits(len(params), 30)
     with _Waits() as waits:
-        Sampler(30, CPU).sample(logits, requests)
+        _samples(Sampler(30, CPU), logits, requests)
     assert waits.seen == []

@@ -8,7 +8,8 @@ import torch
 
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
-from forge.runtime.sampling import Sampler
+from forge.runtime.runner import Pending
+from forge.runtime.sampling import Sampler, greedy_ids
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,12 +37,13 @@ def test_choosing_never_waits_and_equals_the_cpu() -> None:
     vocab = 128_256
     logits = torch.from_numpy(np.random.default_rng(0).normal(0, 4, (24, vocab)).astype(np.float32))
     logits[2, 11] = torch.nan
-    want = Sampler(vocab, torch.device("cpu")).sample(logits, _requests()).ids
+    cpu = Sampler(vocab, torch.device("cpu"))
+    want = cpu.launch(Pending(logits, greedy_ids(logits)), _requests()).collect().ids
     device, requests = torch.device("cuda"), _requests()
     sampler, there = Sampler(vocab, device), logits.to(device)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        ids = sampler._choose(there, requests)
+        pending = sampler.launch(Pending(there, greedy_ids(there)), requests)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert ids.tolist() == want.tolist() and want[2] == -1
+    assert pending.collect().ids.tolist() == want.tolist() and want[2] == -1

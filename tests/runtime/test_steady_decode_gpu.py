@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 @pytest.mark.parametrize("sequences", [1, 4])
 def test_steady_decode(sequences):
     model = forge.compile(forge.api.DEFAULT_MODEL, target="gpu", max_seqs=8)
-    engine = Engine(model, None, argmax=model.argmax)
+    engine = Engine(model, None)
     for i in range(sequences):
         engine.add([i, 5, 9], forge.SamplingParams(temperature=0, max_tokens=64, ignore_eos=True))
     for _ in range(8):
