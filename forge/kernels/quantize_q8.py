@@ -16,19 +16,10 @@ def _types(x, *, residual):
     return TensorType(x.shape, DTYPES["a16" if residual else "a8"])
 
 
-def _codes(x, residual):
-    """(d f32 [T,D/32,1], x / d rounded to whole steps of 1, or of 1/256)."""
-    import torch
-
-    steps = 256 if residual else 1
-    groups = x.float().unflatten(-1, (-1, 32))
-    d = groups.abs().amax(-1, keepdim=True) / 127
-    codes = torch.where(d == 0, 0.0, groups / d * steps).round().clamp(-127 * steps, 127 * steps)
-    return d, codes / steps
-
-
 def _reference(x, *, residual):
-    d, codes = _codes(x, residual)
+    from forge.quant.a8 import steps_of
+
+    d, codes = steps_of(x, 256 if residual else 1)
     return (d * codes).flatten(-2)
 
 
@@ -109,18 +100,10 @@ def quantize_q8_groups(site, y, x, *, residual):
 @quantize_q8.kernel(on="cpu")
 def quantize_q8_torch(site, y, x, *, residual):
     """For eager calls; plans for the CPU keep activations in bf16 or f32."""
-    import torch
-
-    def put(name, codes):
-        y.planes[name].copy_(codes.to(torch.int8).flatten(-2).view(torch.int32))
+    from forge.quant import quantize
 
     def step():
-        d, codes = _codes(x, residual)
-        q = torch.floor(codes + 0.5) if residual else codes
-        put("q", q)
-        if residual:
-            put("h", (codes - q) * 256)
-        y.planes["d"].copy_(d[..., 0])
-        y.planes["sum"].copy_((d * codes.sum(-1, keepdim=True))[..., 0])
+        for name, plane in quantize(x, y.dtype).planes.items():
+            y.planes[name].copy_(plane)
 
     return step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.quant.format import QuantFormat
 from forge.quant.packed import Packed
 from forge.quant.registry import block_types, format_of, formats
-from forge.quant.tensors import dense, dense_as, pack, random_blocks, to_dense, unpack
+from forge.quant.tensors import dense, dense_as, pack, quantize, random_blocks, to_dense, unpack
 
 __all__ = [
     "Packed",
@@ -16,6 +16,7 @@ __all__ = [
     "format_of",
     "formats",
     "pack",
+    "quantize",
     "random_blocks",
     "to_dense",
     "unpack",

@@ -35,11 +35,15 @@ RUN = 32  # weights: the unit of the planes
 
 
 class Fields(NamedTuple):
-    """Blocks taken apart: codes uint8 [B,numbers] as stored, group scales [B,groups] or None, block scales [B,1]."""
+    """Blocks taken apart: codes uint8 [B,numbers] as stored, group scales [B,groups] or None, block scales [B,1].
+
+    `second` is of activations alone: int8 codes that count 256ths of the first.
+    """
 
     codes: Tensor
     s: Tensor | None
     d: Tensor
+    second: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class QuantFormat:
     or None) in f32 [B,groups] from s and d; `decoded` gives the codes that the stored numbers stand for, where they are
     not these themselves less `offset`. `scales_at` are the byte offsets of a block's fp16 scales, each with the factor
     that makes random blocks of an RMS near 1; `random(generator, count, rms)` makes blocks where that does not do.
+
+    Activations' types have no blocks; `quantize` gives their planes of x [T,D].
 
     On a device, `codes(w, q, at, mask, FIELD)` gives an int32 of four int8 codes for each word of q, loaded from the
     runs `at`; `scales(w, at, mask, PART)` gives the (scale, minimum) of group PART of each run. `w` are the planes by
@@ -73,6 +79,7 @@ class QuantFormat:
     join: Callable[[Fields], Tensor] | None = None
     levels: Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor | None]] | None = None
     decoded: Callable[[Fields], Tensor] | None = None
+    quantize: Callable[[Tensor], dict[str, Tensor]] | None = None
     random: Callable[[torch.Generator, int, float], Tensor] | None = None
     codes: Any = None
     scales: Any = None
@@ -135,7 +142,7 @@ class QuantFormat:
         if self.plain:
             return {"q": raw.contiguous().view(torch_type(self.name))}
         assert self.split is not None
-        codes, s, d = self.split(raw.reshape(-1, self.dtype.nbytes))
+        codes, s, d, _ = self.split(raw.reshape(-1, self.dtype.nbytes))
         planes = {"q": words.packed(codes.reshape(-1, self.numbers), self.bits), "d": d}
         if self.high:
             planes["h"] = words.high_bits(codes.reshape(-1, 32 // self.high), self.high)
@@ -154,11 +161,12 @@ class QuantFormat:
     def taken_apart(self, planes: Mapping[str, Tensor]) -> Fields:
         """Planes as the blocks' fields."""
         codes = words.unpacked(planes["q"].reshape(-1, self.words), self.bits)
-        if self.high:
+        second = planes["h"].view(torch.int8).reshape(-1, self.dtype.block) if self.residual else None
+        if self.high and not self.residual:
             upper = words.from_high_bits(planes["h"].reshape(-1, 1), self.high)
             codes = codes.reshape(upper.shape) | upper
         s = planes["s"].reshape(-1, self.dtype.block // self.group) if "s" in planes else None
-        return Fields(codes.reshape(-1, self.dtype.block * self.numbers // RUN), s, planes["d"].reshape(-1, 1))
+        return Fields(codes.reshape(-1, self.dtype.block * self.numbers // RUN), s, planes["d"].reshape(-1, 1), second)
 
     def values(self, fields: Fields) -> Tensor:
         """f32 [B,groups,group]: scale * code - minimum."""

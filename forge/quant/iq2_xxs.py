@@ -49,7 +49,7 @@ def _split(blocks: Tensor) -> Fields:
 
 
 def _join(fields: Fields) -> Tensor:
-    codes, s, d = fields
+    codes, s, d, _ = fields
     assert s is not None
     signs = s.contiguous().view(torch.uint8).reshape(-1, 8, 4)
     return torch.cat((d.view(torch.uint8), torch.cat((codes.reshape(-1, 8, 4), signs), 2).reshape(-1, 64)), 1)
@@ -62,7 +62,7 @@ def _levels(s: Tensor | None, d: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def _decoded(fields: Fields) -> Tensor:
     """int32 [B,256]: the grid's codes with their signs."""
-    codes, s, _ = fields
+    codes, s, _, _ = fields
     assert s is not None
     device = codes.device
     grid = torch.tensor(FORMAT.table, dtype=torch.int32, device=device).view(torch.int8).view(256, 8)

@@ -46,22 +46,27 @@ class Packed:
     def nbytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self.operand(self.layout))
 
+    def require(self, layout: str) -> None:
+        """Raise UnsupportedError if the planes are in another layout than whoever reads them understands."""
+        if self.layout != layout:
+            raise UnsupportedError(
+                f"{self.type} is stored in the layout {self.layout!r}; what reads it takes {layout!r}",
+                remedy="store the weight in a layout that the kernel declares (`layouts=`)",
+            )
+
     def operand(self, layout: str = ROWS) -> tuple[Any, ...]:
         """The planes and the table as one argument of a kernel that reads `layout`: a tuple with their names.
 
         Raises UnsupportedError for planes in another layout.
         """
-        if self.layout != layout:
-            raise UnsupportedError(
-                f"{self.type} is stored in the layout {self.layout!r}; this kernel reads {layout!r}",
-                remedy="store the weight in a layout that the kernel declares (`layouts=`)",
-            )
+        self.require(layout)
         tensors = dict(self.planes) if self.table is None else {**self.planes, "table": self.table}
         named: tuple[Any, ...] = planes_of(*tensors)(**tensors)
         return named
 
     def rows(self, ids: Any) -> Packed:
         """The rows of a two-axis tensor that `ids` (integers [R]) name. An id out of range is torch's IndexError."""
+        self.require(ROWS)
         type = TensorType((ids.shape[0], self.shape[1]), self.dtype)
         return Packed(type, {n: p.index_select(0, ids) for n, p in self.planes.items()}, self.layout, self.table)
 

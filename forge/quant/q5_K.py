@@ -20,7 +20,7 @@ def _split(blocks: Tensor) -> Fields:
 
 
 def _join(fields: Fields) -> Tensor:
-    codes, s, d = fields
+    codes, s, d, _ = fields
     assert s is not None
     parts = (d.view(torch.uint8), packed_scales(s), words.gather(codes >> 4, 1, 32), words.gather(codes & 15, 4, 32))
     return torch.cat(parts, 1)

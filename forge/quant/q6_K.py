@@ -19,7 +19,7 @@ def _split(blocks: Tensor) -> Fields:
 
 
 def _join(fields: Fields) -> Tensor:
-    codes, s, d = fields
+    codes, s, d, _ = fields
     assert s is not None
     low, high = words.gather(codes & 15, 4, 64), words.gather(codes >> 4, 2, 32)
     return torch.cat((low, high, s.view(torch.uint8), d.view(torch.uint8)), 1)

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from forge.errors import FileFormatError, UnsupportedError
-from forge.graph.types import TensorType
+from forge.graph.types import DType, TensorType
 from forge.quant.format import Fields, QuantFormat
-from forge.quant.packed import Packed
+from forge.quant.packed import ROWS, Packed
 from forge.quant.registry import format_of
 from forge.torch_types import torch_type
 
@@ -46,33 +45,28 @@ def table_of(form: QuantFormat, device: Any) -> Tensor | None:
     return torch.tensor(form.table, dtype=torch.int32, device=device) if form.table else None
 
 
+def quantize(x: Tensor, dtype: DType) -> Packed:
+    """x [T,D] as activations of the type a8 or a16; D must be a multiple of 32."""
+    form = format_of(dtype)
+    if form.quantize is None:
+        raise UnsupportedError(f"nothing quantizes to {dtype}", remedy="use a8 or a16")
+    return Packed(TensorType(tuple(x.shape), dtype), form.quantize(x))
+
+
 def unpack(packed: Packed) -> Tensor:
     """The file bytes uint8 [rows,row_bytes] of a packed tensor: the inverse of `pack`."""
-    return format_of(packed.dtype).raw(_flat(packed.planes))
+    return format_of(packed.dtype).raw(_flat(packed))
 
 
 def dense(operand: Packed | Tensor) -> Tensor:
     """The exact values in f32, on the operand's device: of a block type, of quantized activations, or of a tensor."""
-    if isinstance(operand, Tensor):
-        return operand.to(torch.float32)
-    planes: Mapping[str, Tensor] = operand.planes
-    if operand.dtype.activation:
-        codes = _int8(planes["q"])
-        if "h" in planes:
-            codes += _int8(planes["h"]) / 256
-        return (codes * planes["d"].reshape(-1, 1)).reshape(operand.shape)
-    return dense_as(operand, torch.float32)
-
-
-def _int8(plane: Tensor) -> Tensor:
-    """f32 [groups,32] of int8 codes four a word."""
-    return plane.contiguous().view(torch.int8).reshape(-1, 32).to(torch.float32)
+    return operand.to(torch.float32) if isinstance(operand, Tensor) else dense_as(operand, torch.float32)
 
 
 def dense_as(packed: Packed, dtype: torch.dtype) -> Tensor:
-    """The values of a block-typed tensor, each rounded once to `dtype`."""
+    """The values of a packed tensor, each rounded once to `dtype`."""
     form = format_of(packed.dtype)
-    planes = _flat(packed.planes)
+    planes = _flat(packed)
     rows, width = planes["q"].shape[0], packed.shape[-1]
     out = torch.empty((rows, width), dtype=dtype, device=packed.device)
     step = max(1, CHUNK // max(1, width))
@@ -123,5 +117,7 @@ def _write(out: Tensor, form: QuantFormat, fields: Fields) -> None:
     out.copy_(form.values(fields).reshape(out.shape))
 
 
-def _flat(planes: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {n: p.reshape(-1, p.shape[-1]) for n, p in planes.items()}
+def _flat(packed: Packed) -> dict[str, Tensor]:
+    """The planes with all axes but the last as one. Raises UnsupportedError for planes in another layout."""
+    packed.require(ROWS)
+    return {n: p.reshape(-1, p.shape[-1]) for n, p in packed.planes.items()}

@@ -11,7 +11,7 @@ import torch
 from forge.graph.op import Case, Op
 from forge.graph.types import DTYPES, TensorType
 from forge.kernels import fills
-from forge.quant import dense, pack, random_blocks
+from forge.quant import dense, pack, quantize, random_blocks
 from forge.quant.packed import Packed
 
 
@@ -49,27 +49,9 @@ def apart(value: Any) -> Any:
     return wide[:, : value.shape[1]]
 
 
-def quantized_activation(x: torch.Tensor, name: str) -> Packed:
-    """x[T,D] as a8 or a16, by the statement of the formats: d = max|x| / 127.
-
-    In a8 q = round(x / d) and sum = d * sum of q. In a16 h = round(256 (x / d - q)) too,
-    kept within an int8, and sum = d * sum of (q + h / 256).
-    """
-    rows, width = x.shape
-    groups = x.float().reshape(rows, width // 32, 32)
-    d = groups.abs().amax(-1) / 127
-    scaled = torch.where(d[..., None] > 0, groups / d[..., None], 0)
-    q = scaled.round().clamp(-127, 127)
-    h = (256 * (scaled - q)).round().clamp(-128, 127)
-    codes = {"q": q, "h": h} if name == "a16" else {"q": q}
-    planes = {n: c.to(torch.int8).reshape(rows, width).view(torch.int32) for n, c in codes.items()}
-    total = (q + h / 256 if name == "a16" else q).sum(-1)
-    return Packed(TensorType((rows, width), DTYPES[name]), planes | {"d": d, "sum": d * total})
-
-
 def _fill(generator: torch.Generator, type: TensorType, fill: fills.Fill) -> Any:
     if type.dtype.activation:
-        return quantized_activation(fill(generator, TensorType(type.shape, DTYPES["f32"])), type.dtype.name)
+        return quantize(fill(generator, TensorType(type.shape, DTYPES["f32"])), type.dtype)
     if type.dtype.quantized:
         return pack(type, random_blocks(type, generator))
     return fill(generator, type)

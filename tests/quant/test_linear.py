@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import threading
+import time
 
 import pytest
 import torch
@@ -96,6 +98,36 @@ def test_an_eager_call_takes_planes_as_they_are():
     from forge.quant import dense
 
     assert torch.allclose(linear(x, weight, out="f32"), x @ dense(weight).T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_products_of_two_threads_leave_onednn_as_they_found_it(first_out, monkeypatch):
+    """Both are in the middle of a product at once, and leave it in either order."""
+    enabled = torch._C._get_mkldnn_enabled
+    within, leave, seen = threading.Barrier(3, timeout=20), [threading.Event(), threading.Event()], []
+    turns = iter(leave)
+
+    def waiting(x, columns, out):
+        turn = next(turns)
+        seen.append(enabled())
+        within.wait()
+        turn.wait(20)
+
+    monkeypatch.setattr(torch, "mm", waiting)
+    assert enabled()
+    threads = [threading.Thread(target=linear, args=(torch.ones(1, 8).bfloat16(), torch.ones(3, 8).bfloat16()),
+                                kwargs={"out": "bf16"}) for _ in leave]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    within.wait()
+    leave[first_out].set()
+    time.sleep(0.05)
+    assert not enabled(), "one is still within"
+    leave[1 - first_out].set()
+    for thread in threads:
+        thread.join()
+    assert seen == [False, False] and enabled()
 
 
 @pytest.mark.null

@@ -5,7 +5,9 @@ Plans store a weight dense, in the type that the kernel's layout names, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -96,19 +98,42 @@ def linear_torch(site, y, x, w, bias, *, out):
     return [product, lambda: y.copy_(target)] if site.work else product
 
 
-def _without_onednn(product: Callable[[], object]) -> Callable[[], None]:
-    """The same product by torch's own kernels, which read a bf16 matrix half as fast again as oneDNN's for one row.
+class _Onednn:
+    """torch's switch for oneDNN, off as long as any thread is within, and then as the first of them found it.
 
-    The switch is the process's: other threads' products meanwhile are right, and at most slower.
+    The switch is the process's, and so is the count of those within. Other threads' products meanwhile are right, and
+    at most slower. Torch has no other way to its own product for bfloat16.
     """
-    enabled, enable = torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._before = True
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        with self._lock:
+            if self._within == 0:
+                self._before = torch._C._get_mkldnn_enabled()
+                torch._C._set_mkldnn_enabled(False)
+            self._within += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if self._within == 0:
+                    torch._C._set_mkldnn_enabled(self._before)
+
+
+ONEDNN = _Onednn()
+
+
+def _without_onednn(product: Callable[[], object]) -> Callable[[], None]:
+    """The same product by torch's own kernels, which read a large bf16 matrix half as fast again for one row."""
 
     def run():
-        before = enabled()
-        enable(False)
-        try:
+        with ONEDNN.off():
             product()
-        finally:
-            enable(before)
 
     return run
