@@ -26,12 +26,17 @@ VARIANTS = {
     "half the dims": {"rope.dimension_count": 16},
     "another scale": {"attention.scale": 0.5},
 }
+UNREAD = {("smollm3", "a window")}  # keys that an architecture has no use for
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", load())
 def test_the_plan_computes_what_the_graph_says_in_any_chunks(name, variant):
     keys = {**architecture(name).tiny, **VARIANTS[variant]}
+    if (name, variant) in UNREAD:
+        with pytest.raises(UnsupportedError, match="does not know"):
+            tiny_model(name, keys)
+        return
     model = tiny_model(name, keys)
     exact = evaluated_logits(model, IDS)
     assert mean_kl(exact, model_logits(model, IDS)) < EXACT

@@ -57,7 +57,7 @@ def test_a_model_that_cannot_run_is_shown_with_the_reason(forge, synthetic, tiny
     result = forge("show", path, "--json")
     assert result.code == 0 and result.json["memory"] is None
     assert "unheard" in result.json["error"]["what"] and result.json["error"]["type"] == "UnsupportedError"
-    assert "gemma3, llama, qwen2, qwen3" in result.json["error"]["remedy"]
+    assert "gemma3, llama, qwen2, qwen3, smollm3" in result.json["error"]["remedy"]
     assert "It cannot run here" in forge("show", path).out
 
 

@@ -1,0 +1,70 @@
+"""SmolLM 3: each fourth layer does not turn q and k (arXiv 2501.18795).
+
+Source: huggingface.co/blog/smollm3; that it is each fourth stands in no key of the file, as in llama.cpp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forge.graph.ir import Value
+from forge.kernels.add import add
+from forge.kernels.rope import rope
+from forge.kernels.swiglu import swiglu
+from forge.models.architecture import Architecture
+from forge.models.builder import Builder
+from forge.models.keys import Keys
+from forge.models.parts.attention import Heads, attention, queries_keys_values, read_heads
+from forge.models.parts.embedding import embedding, head
+from forge.models.parts.feed_forward import gated
+from forge.models.parts.norms import norm
+from forge.models.parts.rotary import Rope, read_rope
+
+
+@dataclass(frozen=True)
+class SmolLM3:
+    layers: int
+    width: int
+    feed_forward: int
+    eps: float
+    heads: Heads
+    rope: Rope
+
+
+def configure(keys: Keys) -> SmolLM3:
+    heads = read_heads(keys)
+    return SmolLM3(
+        layers=keys.size("block_count"),
+        width=keys.size("embedding_length"),
+        feed_forward=keys.size("feed_forward_length"),
+        eps=keys.positive("attention.layer_norm_rms_epsilon"),
+        heads=heads,
+        rope=read_rope(keys, "norm", heads.width),
+    )
+
+
+def build(b: Builder, c: SmolLM3) -> None:
+    turned = c.rope.rotation(b.inputs.positions)
+    h = embedding(b, c.width)
+    for i in range(c.layers):
+        h = layer(b.block(i), c, h, turned if (i + 1) % 4 else None)
+    head(b, h, c.width, c.eps)
+
+
+def layer(b: Builder, c: SmolLM3, h: Value, turned: Value | None) -> Value:
+    x = norm(b, "attn_norm", h, c.width, c.eps)
+    q, k, v = queries_keys_values(b, x, c.width, c.heads)
+    if turned is not None:
+        q, k = rope(q, turned, pairs=c.rope.pairs), rope(k, turned, pairs=c.rope.pairs)
+    h = add(h, attention(b, q, k, v, c.heads, c.width))
+    x = norm(b, "ffn_norm", h, c.width, c.eps)
+    return add(h, gated(b, x, c.width, c.feed_forward, swiglu))
+
+
+TINY = {
+    "block_count": 4, "context_length": 128, "embedding_length": 64, "feed_forward_length": 96,
+    "attention.head_count": 2, "attention.head_count_kv": 1, "attention.layer_norm_rms_epsilon": 1e-6,
+    "rope.freq_base": 50000.0,
+}  # fmt: skip
+
+smollm3 = Architecture("smollm3", configure, build, TINY)
