@@ -19,9 +19,10 @@ from forge.bench.timing import time_graph
 from forge.graph.op import Kernel
 from forge.kernels.flash_attention import flash_attention
 from forge.kernels.paged_attention import paged_attention
+from forge.lower.gpu import GPU
 from forge.lower.operands import empty, type_of
 from forge.lower.select import Selection, call_of
-from forge.target import DeviceTarget, detect_gpu
+from forge.target import DeviceTarget
 from forge.tune.store import Choice, TuningStore
 
 H, K, E, B = 32, 8, 128, 16
@@ -93,7 +94,7 @@ def flash(target: DeviceTarget) -> None:
         calls: list[tuple[Config | None, Callable[[], Any]]] = [({"torch": torch.__version__}, sdpa)]
         calls += [(c, steps(kernel, (q, k, v), target, c, causal=True)) for c in (None, *FLASH)]
         for config, call in calls:
-            seconds = time_graph([call], 5).median
+            seconds = time_graph([call], GPU(), 5).median
             show(f"flash {t}", config, seconds, flops / seconds / 1e12, "TFLOP/s", target.tflops)
 
 
@@ -120,7 +121,7 @@ def decode(target: DeviceTarget) -> None:
             operands = list(caches(s, 1, context))
             for config in (None, *SPLIT):
                 calls = [steps(kernel, x, target, config) for x in operands]
-                seconds = time_graph(calls, 5).median / len(calls)
+                seconds = time_graph(calls, GPU(), 5).median / len(calls)
                 read = 4 * s * context * K * E
                 show(f"decode {s} x {context}", config, seconds, read / seconds / 1e9, "GB/s", target.gbps)
 
@@ -133,12 +134,12 @@ def prefill(target: DeviceTarget) -> None:
         operands = next(caches(1, n, context))
         flops = 4 * H * E * n * (context - n) + 2 * H * E * n * (n + 1)
         for config in (None, *ROWS):
-            seconds = time_graph([steps(kernel, operands, target, config)], 5).median
+            seconds = time_graph([steps(kernel, operands, target, config)], GPU(), 5).median
             show(f"prefill {n} of {context}", config, seconds, flops / seconds / 1e12, "TFLOP/s", target.tflops)
 
 
 def main() -> None:
-    target = detect_gpu()
+    target = GPU().target
     print(f"{torch.cuda.get_device_name()} ({target}), {target.compute_units} compute units; % of the data sheet")
     parts = {"flash": flash, "prefill": prefill, "decode": decode}
     for name in sys.argv[1:] or parts:

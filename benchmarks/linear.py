@@ -19,7 +19,7 @@ import torch
 from forge.graph.types import tensor
 from forge.kernels.linear import linear
 from forge.kernels.quantize_q8 import quantize_q8
-from forge.lower.eager import target_of
+from forge.lower.gpu import GPU
 from forge.lower.operands import empty, type_of
 from forge.lower.select import Selection, call_of
 from forge.quant import pack, random_blocks, to_dense
@@ -68,7 +68,7 @@ def timed(steps: list, replays: int) -> float:
 
 def measure(kernel: str, x, weights: list, config: dict, gbps: float) -> tuple[float, str]:
     """(seconds a call, a row of the table)."""
-    target = target_of(torch.device("cuda"))
+    target = GPU().target
     call = call_of(linear, (type_of(x), type_of(weights[0]), None), {"out": "f16"}, target)
     chosen = linear.kernels[kernel]
     selection = Selection(call, chosen, Choice(config or chosen.space.default, "benchmark"))

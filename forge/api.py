@@ -17,6 +17,7 @@ from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, arguments, 
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
+from forge.lower.device import Device
 from forge.lower.weights import Progress
 from forge.runtime.engine import Engine
 from forge.runtime.output import RequestOutput
@@ -34,7 +35,7 @@ Message = Mapping[str, Any]
 def compile(
     model: str | os.PathLike[str] | GGUFFile,
     *,
-    target: str | DeviceTarget = "auto",
+    target: str | DeviceTarget | Device = "auto",
     dtype: str | None = None,
     activations: str | None = None,
     context: int | None = None,
@@ -43,11 +44,11 @@ def compile(
     max_logits: int | None = None,
     page_size: int = 16,
     memory: int | None = None,
-    emulate: bool = False,
 ) -> CompiledModel:
     """Compile a GGUF model for a target. A graph is compiled by `compile_graph`.
 
-    target       "auto" (the GPU at hand, else the CPU), "cpu", "gpu", or an arch id such as "gfx1100"
+    target       "auto" (the first GPU, else the CPU), "cpu", "gpu", "gpu:1", an arch id such as "gfx1100", which need
+                 not be here, or "emulated:gfx1100": AMD code run on the CPU, to check it, not for speed
     dtype        what kernels multiply: "f16" on a GPU, "bf16" (the default) or "f32" on a CPU
     activations  before quantized weights on a GPU: "a16" (the default: two int8 codes, products of integers), "a8"
                  (one int8 code: quicker, and as exact as llama.cpp) or "float"
@@ -57,30 +58,27 @@ def compile(
     max_logits   positions a step whose logits may be asked for, by default one a sequence; at most max_tokens
     page_size    tokens whose keys and values lie in one page
     memory       bytes that may be used, by default what is free
-    emulate      run the code of an AMD target on the CPU, instruction by instruction: to check it, not for speed
 
     Nothing is loaded until the model first runs. Raises UsageError for an argument that is out of its range,
     FileFormatError, UnsupportedError, MemoryPlanError.
     """
     gguf = arguments.model_of(model)
-    found = arguments.target_of(target, emulate)
+    device = arguments.device_of(target)
+    found = device.target
     act, quantize = arguments.dtype_of(dtype, found), arguments.activations_of(activations, found)
     budget = arguments.memory_of(memory)
     whole = read_model(gguf)
     given = dict(context=context, max_tokens=max_tokens, max_seqs=max_seqs, max_logits=max_logits, page_size=page_size)
     sizes = arguments.sizes_of(given, whole.context, found)
-    return CompiledModel(
-        whole, GGUFSource(gguf), found, act=act, activations=quantize, memory=budget, emulate=emulate, **vars(sizes)
-    )
+    return CompiledModel(whole, GGUFSource(gguf), device, act=act, activations=quantize, memory=budget, **vars(sizes))
 
 
 def compile_graph(
     graph: Graph,
     *,
-    target: str | DeviceTarget = "auto",
+    target: str | DeviceTarget | Device = "auto",
     weights: Mapping[str, Any] | None = None,
     activations: str = "float",
-    emulate: bool = False,
 ) -> CompiledGraph:
     """Compile an op graph for a target.
 
@@ -88,16 +86,15 @@ def compile_graph(
     weights      the tensors that the graph's weights are made of, by the names in the graph: torch tensors, or `Packed`
                  ones of block types. They may lack as long as only the plan and the kernels are looked at.
     activations  what linears with quantized weights take: "float", or on a GPU "a16" or "a8"
-    emulate      as of `compile`
 
     Raises UsageError for an argument that is out of its range, GraphError for a graph that breaks a rule,
     UnsupportedError.
     """
     whole = arguments.graph_of(graph)
-    found = arguments.target_of(target, emulate)
-    quantize = arguments.activations_of(activations, found)
+    device = arguments.device_of(target)
+    quantize = arguments.activations_of(activations, device.target)
     source = arguments.weights_of(weights, whole)
-    return CompiledGraph(whole, found, source, activations=quantize, emulate=emulate)
+    return CompiledGraph(whole, device, source, activations=quantize)
 
 
 class LLM:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from forge.errors import MissingDependencyError
+from forge.triton_internals import interpreting
 
 __all__ = ["MissingTriton", "cdiv", "interpreted", "jit", "next_power_of_2", "require_triton", "tl"]
 
@@ -49,7 +50,7 @@ def jit(fn: Callable[..., Any]) -> Any:
 
 def interpreted() -> bool:
     """Whether TRITON_INTERPRET=1 was set when Triton was imported: kernels then run in Python, on CPU tensors."""
-    return triton is not None and bool(triton.knobs.runtime.interpret)
+    return triton is not None and interpreting()
 
 
 def cdiv(a: int, b: int) -> int:

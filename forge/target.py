@@ -1,15 +1,13 @@
-"""Devices as the compiler sees them: one `DeviceTarget` an architecture id, and detection of the one at hand.
+"""Devices as the compiler sees them: one `DeviceTarget` an architecture id.
 
-Numbers are of the fullest part of each architecture, from the vendors' data sheets and ISA documents; detection
-replaces the count of compute units by the device's own. Bandwidth is the data sheet's; benchmarks state which
-roofline they use. Code branches on these fields, never on a product's name.
+Numbers are of the fullest part of each architecture, from the vendors' data sheets and ISA documents. The devices at
+hand (`forge.lower.gpu`) have their own count of compute units, and their own bandwidth. Code branches on these fields,
+never on a product's name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-from forge.errors import DeviceError, MissingDependencyError, UnsupportedError
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -72,41 +70,3 @@ TARGETS: dict[str, DeviceTarget] = {
     )
 }
 AMD_VERIFIED = ("gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1151", "gfx1201")
-
-
-def target(name: str | DeviceTarget) -> DeviceTarget:
-    """The target called `name`: an arch id, "cpu", or "auto" for the device at hand (a GPU if there is one)."""
-    if isinstance(name, DeviceTarget):
-        return name
-    if name == "auto":
-        return detect()
-    if name == "gpu":
-        return detect_gpu()
-    found = TARGETS.get(name)
-    if found is None:
-        raise UnsupportedError(f"no target is called {name!r}", remedy=f"one of: auto, gpu, {', '.join(TARGETS)}")
-    return found
-
-
-def detect() -> DeviceTarget:
-    """The GPU at hand, or the CPU where torch sees none."""
-    import torch
-
-    return detect_gpu() if torch.cuda.is_available() else TARGETS["cpu"]
-
-
-def detect_gpu(index: int = 0) -> DeviceTarget:
-    """The GPU `index` as torch reports it. torch's ROCm build answers under torch.cuda too."""
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError(f"torch cannot be imported: {error}", remedy="pip install torch") from error
-    if not torch.cuda.is_available():
-        raise DeviceError("torch sees no GPU", remedy="run `forge doctor`, or pass target='cpu'")
-    props = torch.cuda.get_device_properties(index)
-    arch = props.gcnArchName.split(":")[0] if torch.version.hip else f"sm_{props.major}{props.minor}"
-    found = TARGETS.get(arch)
-    if found is None:
-        known = ", ".join(TARGETS)
-        raise UnsupportedError(f"the GPU is a {arch}, which Forge has no description of", remedy=f"known: {known}")
-    return replace(found, compute_units=props.multi_processor_count)

@@ -1,14 +1,14 @@
-"""Emulate a launch: compile it for an AMD target and run the code object on the operands in this process's memory."""
+"""Emulate a kernel: run a code object on a grid, on operands in this process's memory."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,20 +19,42 @@ from forge.amdgcn.code.tables import family, tables
 from forge.amdgcn.counters import Counters, banks, counters
 from forge.amdgcn.machine.dispatch import Dispatch
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT
-from forge.amdgcn.machine.program import Step as MachineStep
-from forge.amdgcn.machine.program import program
+from forge.amdgcn.machine.program import Step, program
 from forge.amdgcn.state.memory import Memory
 from forge.amdgcn.state.traffic import Meter
 from forge.errors import UnsupportedError
-from forge.lower.launch import Launch, Task
-from forge.lower.offline import CodeObject, compile_launch
-from forge.target import DeviceTarget
 
 MAX_ARGUMENTS = 1 << 16  # bytes; HIP takes far fewer
 _PACKED = {
     "i1": "<?", "u1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q",
     "u64": "<Q", "fp16": "<e", "fp64": "<d",
 }  # fmt: skip
+
+
+class CodeObject(Protocol):
+    """A kernel as its compiler gives it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def binary(self) -> bytes:
+        """The ELF file."""
+
+    @property
+    def assembly(self) -> str:
+        """The listing of the code, against which decoding is held."""
+
+    @property
+    def lds(self) -> int:
+        """Bytes a workgroup has."""
+
+    @property
+    def threads(self) -> int:
+        """Of a workgroup."""
+
+    @property
+    def parameters(self) -> tuple[tuple[str, str], ...]:
+        """(name, Triton's type) of the arguments that a launch passes, in order."""
 
 
 @dataclass(frozen=True)
@@ -44,58 +66,49 @@ class Checks:
     limit: int = DEFAULT_LIMIT
 
 
+NO_CHECKS = Checks()
+
+
 @dataclass(frozen=True)
 class Emulation:
     """What a launch did. `steps` are copies of the code's, by program counter, that count this launch alone."""
 
     object: CodeObject
-    steps: Mapping[int, MachineStep]
+    steps: Mapping[int, Step]
     instructions: int  # executed, summed over waves
     seconds: float
     counters: Counters | None = None  # if it was to count
 
 
-def emulate(launch: Launch, target: DeviceTarget, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
-    """Run `launch` as `target` would, on torch tensors of the CPU, which it changes in place.
-
-    With `count`, the result has the counters of the launch; it takes a little longer.
-    Raises EmulationError where the code does what no device may be relied on to do, CompileError if it does not
-    compile, UnsupportedError for a target without an emulator.
-    """
-    return run(_compiled(launch, target), launch, checks, count=count)
-
-
-def prepare(task: Task, target: DeviceTarget, checks: Checks = Checks()) -> Callable[[], Any]:
-    """`task` made to run emulated, again and again: a launch is compiled now; what is no launch is left as it is."""
-    if not isinstance(task, Launch):
-        return task
-    object = _compiled(task, target)
-    return lambda: run(object, task, checks)
-
-
-def require(target: DeviceTarget) -> None:
-    """Raises UnsupportedError for a target without an emulator, MissingDependencyError without its tables."""
-    family(target.arch)
+def require(arch: str) -> None:
+    """Raises UnsupportedError for an architecture without an emulator, MissingDependencyError without its tables."""
+    family(arch)
     tables()
 
 
-def _compiled(launch: Launch, target: DeviceTarget) -> CodeObject:
-    require(target)
-    return compile_launch(launch, target)
+def run(
+    object: CodeObject,
+    grid: tuple[int, int, int],
+    given: Mapping[str, Any],
+    checks: Checks = NO_CHECKS,
+    *,
+    count: bool = False,
+) -> Emulation:
+    """Run a kernel on a grid of workgroups. Threads may run at once, launches of one kernel too.
 
-
-def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count: bool = False) -> Emulation:
-    """Run a compiled launch. Threads may run at once, launches of one kernel too."""
+    `given` has the arguments by the names of `object.parameters`: torch tensors of the CPU, which are changed in place,
+    and numbers. With `count`, the result has the counters of the launch; it takes a little longer. Raises
+    EmulationError where the code does what no device may be relied on to do.
+    """
     code, loaded = load(object.binary, object.assembly, object.name, checks.waits)
     steps = {pc: replace(step) for pc, step in loaded.items()}  # to count in: what is loaded is shared
-    given = launch.leaves()
     memory = Memory()
     parameters = [(name, type, given[name]) for name, type in object.parameters]
-    arguments = kernarg(code, parameters, launch.grid, object, memory)
+    arguments = kernarg(code, parameters, grid, object, memory)
     memory.map(arguments, "the kernel's arguments", writable=False)
     meter = Meter(banks(code.arch)) if count else None
     dispatch = Dispatch(
-        code, steps, launch.grid, object.threads, max(object.lds, code.lds), memory, arguments,
+        code, steps, grid, object.threads, max(object.lds, code.lds), memory, arguments,
         limit=checks.limit, check_races=checks.races, meter=meter,
     )  # fmt: skip
     begin = time.perf_counter()
@@ -104,14 +117,14 @@ def run(object: CodeObject, launch: Launch, checks: Checks = Checks(), *, count:
     executed = sum(s.executed for s in steps.values())
     if meter is None:
         return Emulation(object, steps, executed, seconds)
-    groups = launch.grid[0] * launch.grid[1] * launch.grid[2]
+    groups = grid[0] * grid[1] * grid[2]
     waves = groups * object.threads // code.wave
     counted = counters(steps.values(), meter, code.arch, code.wave, groups, waves)
     return Emulation(object, steps, executed, seconds, counted)
 
 
 @lru_cache(maxsize=64)
-def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, MachineStep]]:
+def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, Step]]:
     """A kernel decoded, checked against its listing, and bound."""
     code = kernels(binary)[name]
     return code, program(decode_object(code, assembly), code.arch, code.text_address, waits=waits)

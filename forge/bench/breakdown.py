@@ -59,7 +59,7 @@ class Breakdown:
         """The sum of the parts."""
         rates = [p.rate for p in self.parts]
         cost = sum((r.cost for r in rates), Cost())
-        return Rate(sum(r.seconds for r in rates), cost, rates[0].target)
+        return Rate(sum(r.seconds for r in rates), cost, rates[0].device)
 
     def json(self) -> dict[str, Any]:
         return {
@@ -93,11 +93,11 @@ def measure(
     for name, tasks in groups.items():
         nodes = list(dict.fromkeys(node for node, _ in tasks))
         calls = [task for _, task in tasks]
-        sample = time_graph(calls, repetitions) if on_gpu else time_host(_in_turn(calls), repetitions)
+        sample = time_graph(calls, model.on, repetitions) if on_gpu else time_host(_in_turn(calls), repetitions)
         cost = sum((_cost(node, sizes, used) for node in nodes), Cost())
-        parts.append(Part(name, len(nodes), len(calls), sample, Rate(sample.median, cost, model.target)))
+        parts.append(Part(name, len(nodes), len(calls), sample, Rate(sample.median, cost, model.on)))
     parts.sort(key=lambda p: -p.rate.seconds)
-    captured = time_graph([task for _, task in binding.tasks], repetitions) if on_gpu else None
+    captured = time_graph([task for _, task in binding.tasks], model.on, repetitions) if on_gpu else None
     return Breakdown(tokens, context, tuple(parts), eager, captured)
 
 

@@ -12,8 +12,9 @@ from functools import cache, reduce
 from operator import add
 from typing import Any, Final
 
+from forge.amdgcn.bridge import emulate
 from forge.amdgcn.counters import Counters
-from forge.amdgcn.emulate import Emulation, emulate, require
+from forge.amdgcn.emulate import Emulation, require
 from forge.bench.ops import worth_timing
 from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
@@ -73,7 +74,7 @@ def count(ops: Mapping[str, Op], target: DeviceTarget) -> Iterator[CountedRow]:
 
     Raises UnsupportedError for a target without an emulator, NumericsError or EmulationError where a kernel is wrong.
     """
-    require(target)
+    require(target.arch)
     for op in ops.values():
         for case in () if op.view else cases(op):
             try:

@@ -35,7 +35,7 @@ class Test:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """The repetitions of one test: tokens per second of all its requests together."""
 
     test: Test
@@ -73,7 +73,7 @@ def check(model: CompiledModel, tests: Sequence[Test]) -> None:
             )
 
 
-def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> Iterator[Row]:
+def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> Iterator[ModelRow]:
     """A row for each test, as it is done; each test runs once before it is timed.
 
     Raises UsageError as `check` does, and RequestError for a test that the model's pages cannot hold.
@@ -82,7 +82,7 @@ def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> It
     engine = Engine(model, None)
     for test in tests:
         _run(engine, test, model.vocab_size)
-        yield Row(test, tuple(_run(engine, test, model.vocab_size) for _ in range(repetitions)))
+        yield ModelRow(test, tuple(_run(engine, test, model.vocab_size) for _ in range(repetitions)))
 
 
 def _run(engine: Engine, test: Test, vocab: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from forge.bench.roofline import Rate
@@ -12,10 +12,9 @@ from forge.errors import UnsupportedError
 from forge.graph.op import Case, Op
 from forge.graph.types import DTYPES, TensorType
 from forge.lower import schedule
-from forge.lower.executable import prepare_launch
+from forge.lower.device import Device
 from forge.lower.operands import empty, torch_dtype
 from forge.quant import Packed, dense_as
-from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 from forge.verify.operands import seeded
 
@@ -43,25 +42,25 @@ class OpRow:
         return shown | self.rate.json() | {"spread": self.sample.spread}
 
 
-def measure(ops: Mapping[str, Op], target: DeviceTarget, device: torch.device) -> Iterator[OpRow]:
-    """A row for each case worth timing on `device`, which is `target`; those that no kernel serves are left out."""
-    store = TuningStore()
+def measure(ops: Mapping[str, Op], device: Device) -> Iterator[OpRow]:
+    """A row for each case worth timing on `device`; those that no kernel serves are left out."""
+    store, where = TuningStore(), device.torch_device
     for op in ops.values():
         if op.view:
             continue
         for case in worth_timing(op):
             try:
-                found = schedule.of_call(op, case.types, case.attrs, target, store)
+                found = schedule.of_call(op, case.types, case.attrs, device.target, store)
             except UnsupportedError:
                 continue
             cost = op.cost(*case.types, **case.attrs)
-            copies = 1 if device.type == "cpu" else max(1, min(MOST_COPIES, ROTATED // max(cost.bytes, 1)))
-            values = operands_of(found, op, case, device)
+            copies = 1 if where.type == "cpu" else max(1, min(MOST_COPIES, ROTATED // max(cost.bytes, 1)))
+            values = operands_of(found, op, case, where)
             sets = [values, *(copied(values) for _ in range(copies - 1))]
-            sample = _time([_tasks(found, each, device) for each in sets], device)
+            sample = _time([_tasks(found, each, where) for each in sets], device)
             kernel = "; ".join(str(step.selection) for step in found.steps if step.selection)
             types = ", ".join(str(t) for t in case.types if t is not None)
-            yield OpRow(op.name, case.name, types, kernel, copies, sample, Rate(sample.median, cost, target))
+            yield OpRow(op.name, case.name, types, kernel, copies, sample, Rate(sample.median, cost, device))
 
 
 def worth_timing(op: Op, cases: Iterable[Case] | None = None) -> list[Case]:
@@ -100,7 +99,7 @@ def _tasks(found: schedule.Schedule, operands: Mapping[str, Any], device: torch.
 
 def _clone(value: Any) -> Any:
     if isinstance(value, Packed):
-        return Packed(value.type, {n: p.clone() for n, p in value.planes.items()}, value.layout)
+        return replace(value, planes={n: p.clone() for n, p in value.planes.items()})
     return value.clone()
 
 
@@ -112,10 +111,10 @@ def _stored(value: Any, layout: str) -> Any:
     return dense_as(value, dtype) if isinstance(value, Packed) else value.to(dtype)
 
 
-def _time(copies: list[list[Any]], device: torch.device) -> Sample:
-    calls = [prepare_launch(task) for tasks in copies for task in tasks]
-    if device.type == "cuda":
-        return Sample(tuple(s / len(copies) for s in time_graph(calls).seconds))
+def _time(copies: list[list[Any]], device: Device) -> Sample:
+    calls = [device.prepare(task) for tasks in copies for task in tasks]
+    if device.torch_device.type == "cuda":
+        return Sample(tuple(s / len(copies) for s in time_graph(calls, device).seconds))
 
     def once() -> None:
         for call in calls:

@@ -1,4 +1,4 @@
-"""A time beside the least time that the target's memory and arithmetic allow."""
+"""A time beside the least time that the device's memory and arithmetic allow."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from forge.graph.op import Cost
-from forge.target import DeviceTarget
+from forge.lower.device import Device
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Work of a known cost done in `seconds`. The roofline is of data-sheet numbers: `target.gbps`, `target.tflops`."""
+    """Work of a known cost done in `seconds`. The roofline is of the device's own numbers: `gbps` and `tflops`."""
 
     seconds: float
     cost: Cost
-    target: DeviceTarget
+    device: Device
 
     @property
     def gbps(self) -> float:
@@ -46,8 +46,8 @@ class Rate:
 
     @property
     def _memory(self) -> float:
-        return self.cost.bytes / (self.target.gbps * 1e9)
+        return self.cost.bytes / (self.device.gbps * 1e9)
 
     @property
     def _compute(self) -> float:
-        return self.cost.flops / (self.target.tflops * 1e12)
+        return self.cost.flops / (self.device.tflops * 1e12)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import torch
-
-Call = Callable[[], Any]
+from forge.lower.device import Call, Device
 
 ENOUGH = 2e-3  # seconds a measurement must last for the clocks' own error to vanish beside it
 REPETITIONS = 20
@@ -49,46 +45,29 @@ def time_host(call: Call, repetitions: int = REPETITIONS) -> Sample:
     return Sample(tuple(_loop(call, loops) / loops for _ in range(repetitions)))
 
 
-def time_graph(calls: Sequence[Call], repetitions: int = REPETITIONS) -> Sample:
-    """Seconds that all `calls` together take on the GPU, one after the other as nodes of one captured graph.
+def time_graph(calls: Sequence[Call], device: Device, repetitions: int = REPETITIONS) -> Sample:
+    """Seconds that all `calls` together take on a GPU, one after the other as nodes of one captured graph.
 
     Nothing of the host's launching is in it. Callers give calls on rotating operands where the second use of an
     operand would find it in cache. Raises torch's error if a call cannot be captured.
     """
     import torch
 
-    graph = captured(calls)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    replay_once = device.capture(calls)
+    with device.active():
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 
-    def replay(loops: int) -> float:
-        start.record()
-        for _ in range(loops):
-            graph.replay()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1e3
+        def replay(loops: int) -> float:
+            start.record()
+            for _ in range(loops):
+                replay_once()
+            end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end)) / 1e3
 
-    replay(1)
-    loops = max(1, int(ENOUGH / max(replay(1), 1e-6)))
-    return Sample(tuple(replay(loops) / loops for _ in range(repetitions)))
-
-
-def captured(calls: Sequence[Call]) -> torch.cuda.CUDAGraph:
-    """A graph of `calls`, which run once before: what they compile or initialize must not happen while capturing."""
-    import torch
-
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for call in calls:
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for call in calls:
-            call()
-    return graph
+        replay(1)
+        loops = max(1, int(ENOUGH / max(replay(1), 1e-6)))
+        return Sample(tuple(replay(loops) / loops for _ in range(repetitions)))
 
 
 def _loop(call: Call, loops: int) -> float:

@@ -22,7 +22,7 @@ from forge.errors import UsageError
 
 if TYPE_CHECKING:
     from forge.bench.breakdown import Breakdown
-    from forge.bench.model import Row
+    from forge.bench.model import ModelRow
     from forge.bench.roofline import Rate
     from forge.compiled import CompiledModel
     from forge.gguf import GGUFFile
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--by-shape", action="store_true", help="with --breakdown: a row for each shape of an op")
     options.add_compile_flags(model)
     ops = kinds.add_parser("ops", help="single ops on their largest cases")
-    ops.add_argument("--target", help='"auto", "cpu" or "gpu"')
+    ops.add_argument("--target", help='"auto", "cpu", "gpu" or "gpu:1"')
     for verb in (parser, ops):
         given: Any = argparse.SUPPRESS if verb is ops else None  # or what stands before WHAT would be forgotten
         verb.add_argument("--op", action="append", metavar="NAME", default=given, help="only this op; may be repeated")
@@ -96,7 +96,7 @@ def _model(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]
         raise UsageError("there is nothing to measure", remedy="give -p or -n a number of tokens")
     check(model, tests)
     _load(model, about)
-    rows: list[Row] = []
+    rows: list[ModelRow] = []
     for row in measure(model, tests, args.repetitions):
         note(f"{row.test}: {row.mean:,.2f} tokens/s")
         rows.append(row)
@@ -145,13 +145,12 @@ def _breakdown(args: argparse.Namespace, model: CompiledModel, about: dict[str, 
 
 def _ops(args: argparse.Namespace) -> int:
     from forge.bench.ops import measure
-    from forge.device import device_of
-    from forge.target import target
+    from forge.lower.devices import find
 
-    where = target(args.target or "auto")
-    rows = list(measure(_chosen(args), where, device_of(where)))
+    device = find(args.target or "auto")
+    rows = list(measure(_chosen(args), device))
     if args.output == "json":
-        emit_json({"target": str(where), "rows": [row.json() for row in rows]})
+        emit_json({"target": str(device.target), "rows": [row.json() for row in rows]})
         return 0
     columns = ("op", "operands", "kernel", ">us", ">GB/s", ">TFLOP/s", ">% of roofline", ">spread")
     shown = [(r.op, r.types, r.kernel.split("[")[0], *_rate(r.rate), f"{r.sample.spread:.0%}") for r in rows]

@@ -26,9 +26,9 @@ UNIT = (">bytes", ">VALU lanes", ">multiply-adds", "a")
 def show(ops: Mapping[str, Op], arch: str, output: str) -> int:
     """Count `ops` on `arch` and print what was found."""
     from forge.bench.emulated import count
-    from forge.target import target
+    from forge.lower.devices import named
 
-    rows = list(count(ops, target(arch)))
+    rows = list(count(ops, named(arch)))
     if output == "json":
         emit_json({"target": arch, "about": NO_TIMES, "rows": [row.json() for row in rows]})
         return 0

@@ -119,11 +119,11 @@ def _cpu() -> str:
 def _gpu(index: int) -> str:
     import torch
 
-    from forge.target import detect_gpu
+    from forge.lower.gpu import GPU
 
     free, total = torch.cuda.mem_get_info(index)
     name = torch.cuda.get_device_name(index)
-    return f"{name} ({detect_gpu(index)}), {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    return f"{name} ({GPU(index).target}), {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
 
 
 def _no_gpu() -> Finding:
@@ -141,7 +141,7 @@ def _kernel(device: str) -> str:
     import torch
 
     from forge.kernels import load
-    from forge.lower.eager import target_of
+    from forge.lower.devices import of_torch
 
     swiglu = load()["swiglu"]
     generator = torch.Generator().manual_seed(1)
@@ -150,7 +150,7 @@ def _kernel(device: str) -> str:
     error = (got - swiglu.reference(gate, up)).abs().max().item()
     if not error < 1e-5:
         raise NumericsError(f"swiglu differs from its oracle by {error:.1e}", remedy="report this machine's versions")
-    return f"swiglu agrees with its oracle on {target_of(torch.device(device))}"
+    return f"swiglu agrees with its oracle on {of_torch(torch.device(device)).target}"
 
 
 def _cross_compile() -> str:

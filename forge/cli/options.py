@@ -33,7 +33,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_compile_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("compiling")
-    group.add_argument("--target", default="auto", help='"auto", "cpu", "gpu" or an arch id such as gfx1100')
+    group.add_argument(
+        "--target", default="auto", help='"auto", "cpu", "gpu", "gpu:1", "gfx1100" or "emulated:gfx1100"'
+    )
     group.add_argument("--dtype", help="what kernels multiply: bf16 or f32 on a CPU, f16 on a GPU")
     group.add_argument("--activations", help="before quantized weights on a GPU: a16, a8 or float")
     group.add_argument("--context", type=int, metavar="N", help="tokens a sequence may reach")

@@ -37,7 +37,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--prompt", help="the text to complete; - reads it from stdin")
     parser.add_argument("--chat", action="store_true", help="give the prompt as a message, through the chat template")
     parser.add_argument("--json", action="store_true", help="print one RequestOutput when it is complete")
-    parser.add_argument("--emulate", action="store_true", help="run the AMD code of --target on the CPU, to check it")
     options.add_sampling_flags(parser)
     options.add_compile_flags(parser)
 
@@ -81,7 +80,7 @@ def _open(args: argparse.Namespace) -> LLM:
 
     path = options.model_path(args)
     with loading(f"loading {path.name}") as progress:
-        return LLM(path, progress=progress, **options.compile_options(args, emulate=args.emulate))
+        return LLM(path, progress=progress, **options.compile_options(args))
 
 
 def _complete(llm: LLM, prompt: Prompt, params: SamplingParams, shown: str = "") -> str:

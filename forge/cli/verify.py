@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from forge.cli.terminal import emit, emit_json, markdown, note
 from forge.errors import ForgeError, UsageError
 
 if TYPE_CHECKING:
-    from forge.lower.launch import Task
-    from forge.target import DeviceTarget
+    from forge.lower.device import Device
 
 SUMMARY = "every kernel against its oracle, on a device or emulated"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--target", default="auto", help='"auto", "cpu" or "gpu": run on this device')
+    where.add_argument("--target", default="auto", help='"auto", "cpu", "gpu" or "gpu:1": run on this device')
     where.add_argument("--emulate", metavar="ARCH", help="execute the code for this AMD architecture on the CPU")
     parser.add_argument("--op", action="append", metavar="NAME", help="only this op; may be repeated")
     parser.add_argument("--all", action="store_true", help="with --emulate: the large cases too")
@@ -40,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass
-class Row:
+class KernelRow:
     """What came of a kernel: on one case, or of all its cases together."""
 
     kernel: str
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"no op is called {name!r}", remedy=f"one of: {', '.join(load())}")
     if not args.emulate and (args.waits or args.races or args.all):
         raise UsageError("--waits, --races and --all are for emulated code", remedy="give --emulate ARCH")
-    rows: list[Row] = []
+    rows: list[KernelRow] = []
     for row in _rows(args):
         if row.failure:
             note(f"{row.kernel} on {row.case}: {row.failure}")
@@ -75,20 +74,18 @@ def run(args: argparse.Namespace) -> int:
     return int(any(r.failure for r in rows))
 
 
-def _rows(args: argparse.Namespace) -> Iterator[Row]:
-    from forge.device import device_of
-    from forge.target import target
+def _rows(args: argparse.Namespace) -> Iterator[KernelRow]:
     from forge.verify import check, serving
 
-    where = target(args.emulate or args.target)
-    execute, device = _emulating(args, where) if args.emulate else (lambda task: task(), str(device_of(where)))
+    device = _device(args)
+    where, tensors = device.target, str(device.torch_device)
     for op, case, kernel, _ in serving(where, every=not args.emulate or args.all):
         if (args.op and op.name not in args.op) or (args.emulate and not (case.small or args.all)):
             continue
         begin = time.perf_counter()
-        row = Row(kernel.id, case.name, 1, 0.0, 0, 0, 0.0)
+        row = KernelRow(kernel.id, case.name, 1, 0.0, 0, 0, 0.0)
         try:
-            outcome = check(op, case, kernel, where, device, execute)
+            outcome = check(op, case, kernel, where, tensors, lambda task: device.prepare(task)())
         except ForgeError as error:
             row.failure = str(error)
         else:
@@ -101,18 +98,21 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
         yield row
 
 
-def _emulating(args: argparse.Namespace, where: DeviceTarget) -> tuple[Callable[[Task], Any], str]:
-    from forge.amdgcn.emulate import Checks, prepare, require
+def _device(args: argparse.Namespace) -> Device:
+    from forge.lower.devices import find, named
 
-    require(where)
-    checks = Checks(waits=args.waits, races=args.races)
-    return lambda task: prepare(task, where, checks)(), "cpu"
+    if not args.emulate:
+        return find(args.target)
+    from forge.amdgcn.bridge import Emulated
+    from forge.amdgcn.emulate import Checks
+
+    return Emulated(named(args.emulate), Checks(waits=args.waits, races=args.races))
 
 
-def _by_kernel(rows: list[Row]) -> list[Row]:
-    merged: dict[str, Row] = {}
+def _by_kernel(rows: list[KernelRow]) -> list[KernelRow]:
+    merged: dict[str, KernelRow] = {}
     for row in rows:
-        whole = merged.setdefault(row.kernel, Row(row.kernel, "", 0, 0.0, 0, 0, 0.0))
+        whole = merged.setdefault(row.kernel, KernelRow(row.kernel, "", 0, 0.0, 0, 0, 0.0))
         whole.cases += 1
         whole.error = max(whole.error, row.error)
         whole.launches += row.launches
@@ -122,7 +122,7 @@ def _by_kernel(rows: list[Row]) -> list[Row]:
     return list(merged.values())
 
 
-def _table(rows: list[Row], args: argparse.Namespace) -> str:
+def _table(rows: list[KernelRow], args: argparse.Namespace) -> str:
     columns = ["kernel", "case" if args.cases else ">cases", ">max error", ">launches"]
     columns += [">instructions"] if args.emulate else []
     columns += [">seconds", "result"]

@@ -14,8 +14,9 @@ from forge.compiled.source import TensorSource
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Graph
+from forge.lower.device import Device
+from forge.lower.devices import find
 from forge.target import DeviceTarget
-from forge.target import target as find_target
 
 DEFAULT_CONTEXT = 8192  # tokens, where the model allows more and the caller names none
 LARGEST = 1 << 20  # of any count
@@ -52,20 +53,11 @@ def graph_of(graph: Any) -> Graph:
     raise _wrong("graph", graph, "a forge.graph.ir.Graph")
 
 
-def target_of(target: Any, emulate: Any) -> DeviceTarget:
-    """The device that is compiled for; with `emulate`, one that the emulator knows."""
-    if not isinstance(target, (str, DeviceTarget)):
-        raise _wrong("target", target, "a name such as 'auto', 'cpu' or 'gfx1100'")
-    if not isinstance(emulate, bool):
-        raise _wrong("emulate", emulate, "True or False")
-    found = find_target(target)
-    if emulate and found.backend != "hip":
-        raise UsageError(f"emulate=True on {found}", remedy="target= an AMD arch id, such as gfx1100")
-    if emulate:
-        from forge.amdgcn.emulate import require
-
-        require(found)
-    return found
+def device_of(target: Any) -> Device:
+    """The device that is compiled for. Raises what `find` raises."""
+    if not isinstance(target, (str, DeviceTarget)) and not callable(getattr(target, "prepare", None)):
+        raise _wrong("target", target, "a name such as 'auto', 'cpu', 'gpu:1', 'gfx1100' or 'emulated:gfx1100'")
+    return find(target)
 
 
 def dtype_of(dtype: Any, target: DeviceTarget) -> str:

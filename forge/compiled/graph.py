@@ -6,11 +6,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from forge.compiled.model import host_of
 from forge.compiled.source import TensorSource
-from forge.device import device_of
 from forge.graph.ir import Graph
 from forge.graph.passes import optimize
+from forge.lower.device import Device
+from forge.lower.devices import find
 from forge.lower.pipeline import options
 from forge.lower.plan import Plan
 from forge.target import DeviceTarget
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 class CompiledGraph:
     """A graph compiled for a target: `graph` after the passes, `plan`, and `run`.
 
-    Weights are loaded and memory is allocated once, by `load` or the first `run`. One thread may run it at a time. With
-    `emulate` its AMD code is executed on the CPU, where its tensors then are.
+    Weights are loaded and memory is allocated once, by `load` or the first `run`. One thread may run it at a time. `on`
+    is the device, by name or itself (`forge.lower.devices`).
     """
 
     def __init__(
         self,
         graph: Graph,
-        target: DeviceTarget,
+        on: str | DeviceTarget | Device,
         source: TensorSource | None = None,
         *,
         activations: str = "float",
-        emulate: bool = False,
         store: TuningStore | None = None,
     ) -> None:
-        self.target, self.emulate = target, emulate
-        self.plan = Plan(optimize(graph, options(activations)), target, store or TuningStore())
+        self.on = find(on)
+        self.target = self.on.target
+        self.plan = Plan(optimize(graph, options(activations)), self.target, store or TuningStore())
         self.graph = self.plan.graph
         self._source = source or TensorSource({})
         self._executable: Executable | None = None
@@ -59,10 +59,5 @@ class CompiledGraph:
         from forge.lower.executable import Executable
         from forge.lower.weights import load_weights
 
-        device = device_of(host_of(self.target, self.emulate))
-        weights = load_weights(self.plan.weights, self._source, device)
-        if not self.emulate:
-            return Executable(self.plan, weights, device)
-        from forge.amdgcn.emulate import prepare
-
-        return Executable(self.plan, weights, device, lambda task: prepare(task, self.target))
+        weights = load_weights(self.plan.weights, self._source, self.on.torch_device)
+        return Executable(self.plan, weights, self.on)

@@ -7,16 +7,17 @@ allocated on the first run, or by `load`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from forge.compiled.budget import Budget
-from forge.device import device_of, free_memory
 from forge.errors import MemoryPlanError, UsageError
 from forge.graph.ir import Graph
 from forge.graph.passes import optimize
+from forge.lower.device import Device
+from forge.lower.devices import find
 from forge.lower.offline import CodeObject, compile_launch, plan_launches
 from forge.lower.padding import pad
 from forge.lower.pipeline import options
@@ -26,14 +27,13 @@ from forge.models import Model
 from forge.models.builder import Precision
 from forge.runtime.contract import PADDING, Limits
 from forge.runtime.runner import Pending
-from forge.target import TARGETS, DeviceTarget
+from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 
 if TYPE_CHECKING:
     import torch
 
     from forge.lower.executable import Executable
-    from forge.lower.launch import Task
     from forge.lower.weights import Progress, Source
     from forge.runtime.batch import Batch
 
@@ -43,14 +43,14 @@ class CompiledModel:
 
     `graph` is the optimized graph, `plan` the plan, `limits` what it can hold; `config` are the hyperparameters, in the
     dataclass of the model's architecture. One thread may run it at a time; looking at graph, plan and kernels is safe
-    from any. With `emulate` its AMD code is executed instruction by instruction on the CPU.
+    from any. `on` is the device, by name or itself (`forge.lower.devices`).
     """
 
     def __init__(
         self,
         model: Model,
         source: Source,
-        target: DeviceTarget,
+        on: str | DeviceTarget | Device,
         *,
         act: str,
         activations: str,
@@ -60,11 +60,11 @@ class CompiledModel:
         max_logits: int,
         page_size: int,
         memory: int | None,
-        emulate: bool = False,
         store: TuningStore | None = None,
     ) -> None:
         self.model, self.config = model, model.config
-        self.target, self.context_length, self.emulate = target, context, emulate
+        self.on = find(on)
+        self.target, self.context_length = self.on.target, context
         self.source, self._store = source, store or TuningStore()
         self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
@@ -103,7 +103,7 @@ class CompiledModel:
         return pages
 
     def _free(self, memory: int | None) -> int:
-        return free_memory(host_of(self.target, self.emulate)) if memory is None else memory
+        return self.on.free_memory() if memory is None else memory
 
     @property
     def vocab_size(self) -> int:
@@ -127,7 +127,7 @@ class CompiledModel:
 
     @property
     def device(self) -> torch.device:
-        return device_of(host_of(self.target, self.emulate))
+        return self.on.torch_device
 
     def load(self, progress: Progress | None = None) -> Executable:
         """Load weights and allocate memory, once. Raises DeviceError if the target is not the device at hand."""
@@ -138,14 +138,8 @@ class CompiledModel:
             if self._executable is None:
                 device = self.device
                 weights = load_weights(self.plan.weights, self.source, device, progress)
-                self._executable = Executable(self.plan, weights, device, self._prepare if self.emulate else None)
+                self._executable = Executable(self.plan, weights, self.on)
             return self._executable
-
-    def _prepare(self, task: Task) -> Callable[[], Any]:
-        """A task of emulated code."""
-        from forge.amdgcn.emulate import prepare
-
-        return prepare(task, self.target)
 
     def launch(self, batch: Batch) -> Pending:
         """Queue a step: logits of the batch's rows and their likeliest ids. See `Runner`."""
@@ -187,8 +181,3 @@ class CompiledModel:
             if code.binary not in seen:
                 seen.add(code.binary)
                 yield str(node.op and node.op.name), code
-
-
-def host_of(target: DeviceTarget, emulate: bool) -> DeviceTarget:
-    """What has the memory: the target, or the CPU that emulates it."""
-    return TARGETS["cpu"] if emulate else target

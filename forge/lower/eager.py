@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from forge.errors import DeviceError, GraphError
-from forge.graph.op import Op
+from forge.errors import GraphError
+from forge.graph.op import Op, Types
+from forge.lower.devices import of_torch
 from forge.lower.operands import empty, type_of
-from forge.lower.schedule import build, of_call
-from forge.target import TARGETS, DeviceTarget, detect_gpu
+from forge.lower.schedule import Schedule, build, of_call
+from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
-
-
-@cache
-def _store() -> TuningStore:
-    return TuningStore()
-
-
-@cache
-def _gpu(index: int) -> DeviceTarget:
-    return detect_gpu(index)
-
-
-def target_of(device: Any) -> DeviceTarget:
-    """The target that a torch device stands for."""
-    if device.type == "cpu":
-        return TARGETS["cpu"]
-    if device.type == "cuda":
-        return _gpu(device.index or 0)
-    raise DeviceError(f"no target stands for torch device {device}", remedy="use tensors on cpu or cuda")
 
 
 def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: DeviceTarget | None = None) -> Any:
@@ -44,11 +26,22 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: Dev
         raise GraphError(f"{op.name}: operands are on several devices: {', '.join(sorted(devices))}")
     if op.view:
         return op.reference(*operands, **attrs)
-    device = given[0].device
-    where = target or target_of(device)
-    found = of_call(op, tuple(type_of(o) for o in operands), attrs, where, _store())
+    where = given[0].device
+    device = of_torch(where)
+    found = _scheduled(op, tuple(type_of(o) for o in operands), tuple(attrs.items()), target or device.target)
     by_name = dict(zip(op.operands, operands, strict=True))
-    built = build(found, lambda place: by_name[place.leaf.name] if place.leaf else empty(place.type, device))
-    built.run()
+    with device.active():
+        built = build(found, lambda place: by_name[place.leaf.name] if place.leaf else empty(place.type, where))
+        built.run()
     results = tuple(built.outputs.values())
     return results[0] if len(results) == 1 else results
+
+
+@lru_cache(maxsize=4096)
+def _scheduled(op: Op, types: Types, attrs: tuple[tuple[str, Any], ...], target: DeviceTarget) -> Schedule:
+    return of_call(op, types, dict(attrs), target, _store())
+
+
+@cache
+def _store() -> TuningStore:
+    return TuningStore()

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from forge.errors import DeviceError, GraphError, MemoryPlanError
+from forge.errors import GraphError, MemoryPlanError
 from forge.graph.ir import Node
 from forge.graph.leaves import Leaf
 from forge.graph.types import TensorType
-from forge.language import interpreted
-from forge.lower.launch import Launch, Task
+from forge.lower.device import Device
 from forge.lower.memory import align, stored_bytes
 from forge.lower.operands import activation_planes, constant_tensor, torch_dtype
 from forge.lower.plan import Plan
@@ -32,7 +31,6 @@ from forge.torch_types import type_name
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
 INPUT_ALIGNMENT = 16  # bytes: kernels may assume that pointers are multiples of it
 
-Prepare = Callable[[Task], Callable[[], Any]]
 Progress = Callable[[int, int], None]  # (bindings made, bindings in all)
 
 
@@ -50,15 +48,12 @@ class Binding:
 class Executable:
     """Runs a plan on a device. One thread may call `run` at a time; outputs are valid until the next call.
 
-    States live in `states` by name and are updated in place by each run. `prepare` makes a task replayable: by
-    default a launch on the device.
+    States live in `states` by name and are updated in place by each run.
     """
 
-    def __init__(
-        self, plan: Plan, weights: Mapping[Node, Any], device: torch.device, prepare: Prepare | None = None
-    ) -> None:
-        self.plan, self.device = plan, device
-        self._prepare_task = prepare or prepare_launch
+    def __init__(self, plan: Plan, weights: Mapping[Node, Any], on: Device) -> None:
+        self.plan, self.on = plan, on
+        device = self.device = on.torch_device
         self._arena = self._allocate(plan.arena, "activations")
         self._scratch = self._allocate(plan.scratch, "scratch")
         self.states = {n.name: self._zeros(n.types[0]) for n in plan.graph.leaves("state")}
@@ -84,11 +79,12 @@ class Executable:
             self._copied.synchronize()  # the last step's copy may still be reading the host buffer
         for name, place in binding.staging.items():
             self._host_numpy[place] = _bytes(inputs[name])
-        if self._copied is not None:
-            self._staged[: binding.length].copy_(self._host[: binding.length], non_blocking=True)
-            self._copied.record()
-        for _, task in binding.tasks:
-            task()
+        with self.on.active():
+            if self._copied is not None:
+                self._staged[: binding.length].copy_(self._host[: binding.length], non_blocking=True)
+                self._copied.record()
+            for _, task in binding.tasks:
+                task()
         return binding.outputs
 
     def bind(self, sizes: Sizes) -> Binding:
@@ -149,7 +145,7 @@ class Executable:
             return self._fixed[place.leaf]
 
         built = build(schedule, memory)
-        tasks = tuple((node, self._prepare_task(task)) for node, task in built.tasks)
+        tasks = tuple((node, self.on.prepare(task)) for node, task in built.tasks)
         return Binding(sizes, staging, length, tasks, built.outputs)
 
     def _allocate(self, nbytes: int, what: str) -> torch.Tensor:
@@ -181,24 +177,3 @@ def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:
             offset += stored_bytes(plane)
         return Packed(type, planes)
     return memory[offset : offset + type.nbytes].view(torch_dtype(type)).view(type.concrete())
-
-
-def prepare_launch(task: Task) -> Callable[[], Any]:
-    """A task that can be replayed with the least work: a Triton launch is compiled now and held with its arguments."""
-    if not isinstance(task, Launch) or interpreted():
-        return task
-    try:
-        kernel = task.fn.run(*task.args, grid=task.grid, warmup=True, **task.meta)
-        run, function, packed = kernel.run, kernel.function, kernel.packed_metadata
-    except Exception as error:  # Triton raises many kinds; each is the compiler's or the driver's word on this kernel
-        raise DeviceError(f"{task.fn.__name__} with grid {task.grid} cannot be launched: {error}") from error
-    stream_of = torch._C._cuda_getCurrentRawStream  # the public way costs ten times as much, at each launch
-    x, y, z = task.grid
-    arguments = tuple(task.arguments())
-
-    device = torch.cuda.current_device()
-
-    def launch() -> None:
-        run(x, y, z, stream_of(device), function, packed, None, None, None, *arguments)
-
-    return launch

@@ -8,9 +8,7 @@ launch. Operands may be on torch's meta device: only their types, shapes and str
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +21,7 @@ from forge.lower.plan import Plan
 from forge.lower.schedule import Place, build
 from forge.lower.sizes import Sizes
 from forge.target import DeviceTarget
+from forge.triton_internals import absent_driver, amd_code, compiled
 
 
 @dataclass(frozen=True)
@@ -55,72 +54,36 @@ class CodeObject:
             )
 
 
-class _AbsentDevice:
-    """The part of Triton's driver interface that compiling needs, for a device that is not there."""
-
-    def __init__(self, target: DeviceTarget) -> None:
-        self._target = target
-
-    def get_current_device(self) -> str:
-        return self._target.arch  # Triton keys its caches by device: one key an architecture
-
-    def get_current_stream(self, device: str) -> int:
-        return 0
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        arch: str | int = self._target.arch
-        if self._target.backend == "cuda":
-            arch = int(self._target.arch.removeprefix("sm_"))
-        return GPUTarget(self._target.backend, arch, self._target.wave)
-
-
-_DRIVER = threading.Lock()  # Triton has one active driver a process
-
-
-@contextmanager
-def absent_device(target: DeviceTarget) -> Iterator[None]:
-    """While this lasts, Triton compiles for `target`; other threads that want the same wait. Not for use beside threads
-    that launch kernels, nor within itself."""
-    require_triton(f"compiling for {target}")
-    from triton.runtime import driver
-
-    with _DRIVER:
-        before = driver._active
-        try:
-            driver.set_active(_AbsentDevice(target))
-            yield
-        finally:
-            driver._active = before
-
-
 def compile_launch(launch: Launch, target: DeviceTarget) -> CodeObject:
-    """Compile `launch` for an AMD target. Raises CompileError with the compiler's own words."""
-    with absent_device(target):
+    """Compile `launch` for an AMD target. Raises CompileError with the compiler's own words.
+
+    Not for use beside threads that launch kernels on a GPU: meanwhile Triton compiles for `target` alone.
+    """
+    require_triton(f"compiling for {target}")
+    with absent_driver(target.backend, target.arch, target.wave):
         try:
-            kernel = launch.fn.run(*launch.args, grid=launch.grid, warmup=True, **launch.meta)
+            code = amd_code(compiled(launch.fn, launch.grid, launch.args, launch.meta))
         except Exception as error:  # Triton raises many kinds; each is the compiler's word on this kernel
             raise CompileError(f"{launch.fn.__name__} does not compile for {target}: {error}") from error
-    text = kernel.asm["amdgcn"]
+    text = code.assembly
     return CodeObject(
-        name=kernel.metadata.name,
+        name=code.name,
         arch=target.arch,
         assembly=text,
-        binary=kernel.asm["hsaco"],
+        binary=code.binary,
         vgprs=_field(text, ".vgpr_count"),
         agprs=_field(text, ".agpr_count", 0),
         vgpr_spills=_field(text, ".vgpr_spill_count"),
         sgpr_spills=_field(text, ".sgpr_spill_count"),
         scratch=_field(text, ".private_segment_fixed_size"),
-        lds=kernel.metadata.shared,
+        lds=code.lds,
         parameters=tuple(
             (path, type)
-            for name, kind in kernel.src.signature.items()
+            for name, kind in code.signature.items()
             for path, type in leaves(name, kind)
             if type != "constexpr"
         ),
-        threads=kernel.metadata.num_warps * target.wave,
+        threads=code.warps * target.wave,
     )
 
 

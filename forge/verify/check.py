@@ -81,7 +81,7 @@ def check(
     outputs, tasks, memory = build(kernel, call, placed, device)
     done = tuple(execute(task) for task in tasks)
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     memory.check(f"{kernel.id} on {case.name}")
     error = max(
         compare(got, ref, f"{kernel.id} on {case.name}, result {i}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from forge.amdgcn.bridge import run
 from forge.amdgcn.code.codeobject import kernels
 from forge.amdgcn.code.decode import decode
 from forge.amdgcn.code.instruction import Instruction
 from forge.amdgcn.code.listing import listing
-from forge.amdgcn.emulate import Checks, run
+from forge.amdgcn.emulate import Checks
 from forge.lower.launch import Launch
 from forge.lower.offline import CodeObject, compile_launch
 from forge.lower.operands import type_of

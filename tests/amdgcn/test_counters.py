@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from amdgcn.assembled import ARCHS, LANES, assemble, waves
 
+from forge.amdgcn.bridge import emulate
 from forge.amdgcn.code.decode import decode_all
 from forge.amdgcn.counters import KINDS, Counters, banks, counters, kind
-from forge.amdgcn.emulate import Emulation, emulate
+from forge.amdgcn.emulate import Emulation
 from forge.amdgcn.machine.lockstep import Machine
 from forge.amdgcn.machine.program import program
 from forge.amdgcn.state.memory import Memory

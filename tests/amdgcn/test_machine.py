@@ -12,7 +12,7 @@ import triton.language as tl
 from amdgcn.assembled import ARCHS, assemble, execute, waves
 from amdgcn.patched import subject
 
-from forge.amdgcn import emulate
+from forge.amdgcn import bridge, emulate
 from forge.amdgcn.code.decode import decode_all
 from forge.amdgcn.machine import dispatch
 from forge.amdgcn.machine.lockstep import Machine
@@ -269,7 +269,7 @@ def test_every_wave_of_the_grid_counts_its_instructions(arch, programs):
     x = torch.arange(float(programs * 128 - 5))
     y = torch.zeros_like(x)
     options = {"num_warps": 2, "BLOCK": 128, "enable_fp_fusion": True}
-    done = emulate.emulate(Launch(_copy, (programs, 1, 1), (x, len(x), y), options), TARGETS[arch])
+    done = bridge.emulate(Launch(_copy, (programs, 1, 1), (x, len(x), y), options), TARGETS[arch])
     counts = {step.executed for step in done.steps.values() if step.executed}
     assert torch.equal(x, y)
     assert counts == {2 * programs}

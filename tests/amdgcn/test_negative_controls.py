@@ -23,7 +23,8 @@ from amdgcn.patched import (
     without,
 )
 
-from forge.amdgcn.emulate import Checks, emulate
+from forge.amdgcn.bridge import emulate
+from forge.amdgcn.emulate import Checks
 from forge.amdgcn.trap import BARRIER, LIMIT, MISALIGNED, OUT_OF_BOUNDS, RACE, UNINITIALIZED, UNKNOWN, WAIT
 from forge.errors import EmulationError, NumericsError
 from forge.graph.types import DTYPES, TensorType

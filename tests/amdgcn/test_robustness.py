@@ -22,8 +22,8 @@ from amdgcn.assembled import execute, waves
 from amdgcn.patched import subject
 
 from forge.amdgcn import emulate as emulator
+from forge.amdgcn.bridge import emulate, run
 from forge.amdgcn.code import tables
-from forge.amdgcn.emulate import emulate, run
 from forge.amdgcn.state.waves import VECTOR
 from forge.amdgcn.trap import OUT_OF_BOUNDS
 from forge.api import compile_graph
@@ -33,8 +33,9 @@ from forge.graph.types import tensor
 from forge.kernels import load as load_ops
 from forge.language import interpreted
 from forge.lower.launch import Launch
-from forge.lower.offline import absent_device, compile_launch
+from forge.lower.offline import compile_launch
 from forge.target import TARGETS
+from forge.triton_internals import absent_driver
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
@@ -136,7 +137,7 @@ def test_the_driver_of_triton_comes_back_whatever_ends_the_compiling():
 
     before = driver._active
     for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), absent_device(GFX1100):
+        with pytest.raises(error), absent_driver("hip", "gfx1100", 32):
             assert driver._active is not before
             raise error
         assert driver._active is before
@@ -149,11 +150,11 @@ def test_threads_that_compile_for_several_targets_wait_for_each_other():
 
     def other():
         inside.wait()
-        with absent_device(TARGETS["gfx942"]):
+        with absent_driver("hip", "gfx942", 64):
             seen.append(driver.active.get_current_target().arch)
 
     thread = threading.Thread(target=other)
-    with absent_device(GFX1100):
+    with absent_driver("hip", "gfx1100", 32):
         thread.start()
         inside.set()
         thread.join(0.05)
@@ -314,7 +315,7 @@ def test_targets_without_an_emulator_are_refused_before_anything_is_done(arch):
     with pytest.raises(UnsupportedError, match=f"no emulator of {arch}"):
         emulate(launch(_copy, None, None, 0, BLOCK=64), TARGETS[arch])
     with pytest.raises((UnsupportedError, UsageError), match=arch):
-        compile_graph(softmax_graph(), target=arch, emulate=True)
+        compile_graph(softmax_graph(), target=f"emulated:{arch}")
 
 
 def test_tinygrad_of_another_version_is_refused(monkeypatch):
@@ -332,7 +333,7 @@ def test_the_extra_installs_the_version_that_the_decoder_wants():
 
 @pytest.mark.parametrize("command", [
     "verify --emulate gfx1100 --op softmax", "bench --emulate gfx1100 --op softmax",
-    "run --emulate --target gfx1100 -p hi",
+    "run --target emulated:gfx1100 -p hi",
 ])  # fmt: skip
 def test_commands_without_tinygrad_say_how_to_install_it(command):
     block = "import sys; sys.modules['tinygrad'] = None; from forge.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -353,7 +354,7 @@ def test_a_graph_is_emulated_when_it_is_asked_for(monkeypatch):
     runs, run = [], emulator.run
     monkeypatch.setattr(emulator, "run", lambda *args, **options: runs.append(run(*args, **options)))
     x = torch.randn(4, 64)
-    executable = compile_graph(softmax_graph(), target="gfx1100", emulate=True).load()
+    executable = compile_graph(softmax_graph(), target="emulated:gfx1100").load()
     y = executable.run({"x": x.numpy()})["y"]
     assert len(runs) == 1 and runs[0].instructions and y.device.type == "cpu"
     torch.testing.assert_close(y, x.softmax(-1))

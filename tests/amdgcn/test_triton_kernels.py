@@ -12,7 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
-from forge.amdgcn.emulate import Checks, emulate
+from forge.amdgcn.bridge import emulate
+from forge.amdgcn.emulate import Checks
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError
 from forge.language import interpreted

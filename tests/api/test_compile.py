@@ -22,7 +22,7 @@ WRONG = [
     ("context", -5), ("context", 0), ("context", "64"), ("context", 64.0), ("context", True), ("context", 5000),
     ("max_tokens", 0), ("max_tokens", "all"), ("max_tokens", (1 << 20) + 1), ("max_seqs", True), ("max_seqs", 0),
     ("max_logits", 2.0), ("max_logits", 0), ("page_size", 2.0), ("page_size", False), ("page_size", 0),
-    ("memory", 0), ("memory", -1), ("memory", "2G"), ("memory", 1e9), ("emulate", 1), ("emulate", True),
+    ("memory", 0), ("memory", -1), ("memory", "2G"), ("memory", 1e9),
 ]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ WRONG = [
     ("target", 942), ("weights", [1]), ("weights", {"v": torch.zeros(1)}), ("weights", {"w": [1.0]}),
     ("weights", {"w": torch.zeros(32, 64)}), ("weights", {"w": torch.zeros(32, 63).bfloat16()}),
     ("weights", {"w": torch.zeros(32, 2, 32).bfloat16()}), ("weights", {"w": torch.zeros(64).bfloat16()}),
-    ("activations", "nonsense"), ("activations", "a16"), ("emulate", "yes"), ("emulate", True),
+    ("activations", "nonsense"), ("activations", "a16"),
 ]  # fmt: skip
 
 

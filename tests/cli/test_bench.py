@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from forge.bench import breakdown
-from forge.bench.model import Row, Test
+from forge.bench.model import ModelRow, Test
 from forge.bench.ops import worth_timing
 from forge.bench.roofline import Rate
 from forge.bench.timing import Sample, time_host
 from forge.graph.op import Cost
 from forge.kernels import load
+from forge.lower.devices import Absent
 from forge.target import TARGETS
 
 pytestmark = pytest.mark.cpu
@@ -98,7 +99,7 @@ def test_what_cannot_be_measured_ends_with_its_code(forge, argv, code):
 
 
 def test_a_rate_is_held_against_the_tighter_limit():
-    target = TARGETS["gfx1100"]  # 960 GB/s, 123 TFLOP/s
+    target = Absent(TARGETS["gfx1100"])  # 960 GB/s, 123 TFLOP/s
     memory = Rate(2e-3, Cost(bytes=960_000_000, flops=1), target)
     assert (memory.bound, memory.gbps) == ("memory", pytest.approx(480)) and memory.roofline == pytest.approx(0.5)
     compute = Rate(4e-3, Cost(bytes=1, flops=123_000_000_000), target)
@@ -109,8 +110,8 @@ def test_a_rate_is_held_against_the_tighter_limit():
 def test_samples_are_described_by_statistics_that_one_outlier_does_not_move():
     steady = Sample((1.0, 1.1, 0.9, 1.0, 1.0, 1.1, 0.9, 50.0))
     assert steady.median == 1.0 and steady.spread < 0.3 and steady.mean > 5
-    row = Row(Test("tg", 4), (10.0, 14.0))
-    assert row.mean == 12 and row.stddev == pytest.approx(8**0.5) and Row(Test("tg", 4), (1.0,)).stddev == 0
+    row = ModelRow(Test("tg", 4), (10.0, 14.0))
+    assert row.mean == 12 and row.stddev == pytest.approx(8**0.5) and ModelRow(Test("tg", 4), (1.0,)).stddev == 0
 
 
 def test_a_short_call_is_looped_until_the_clock_can_see_it():

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from kernels.harness import kind_of
 
-from forge.amdgcn.emulate import Emulation, prepare
+from forge.amdgcn.bridge import Emulated
+from forge.amdgcn.emulate import Emulation
 from forge.language import interpreted
 from forge.target import AMD_VERIFIED, TARGETS
 from forge.verify import check, serving
@@ -33,6 +34,6 @@ def parameters() -> Iterator[pytest.param]:
 
 @pytest.mark.parametrize(("op", "case", "kernel", "arch"), list(parameters()))
 def test_emulated(op, case, kernel, arch):
-    target = TARGETS[arch]
-    outcome = check(op, case, kernel, target, "cpu", lambda task: prepare(task, target)())
+    device = Emulated(TARGETS[arch])
+    outcome = check(op, case, kernel, device.target, "cpu", lambda task: device.prepare(task)())
     assert any(isinstance(t, Emulation) and t.instructions for t in outcome.tasks)

@@ -10,10 +10,11 @@ import torch
 from kernels.harness import INTERPRETER
 
 from forge.language import interpreted
-from forge.target import TARGETS, detect_gpu
+from forge.lower.gpu import GPU
+from forge.target import TARGETS
 from forge.verify import check, serving
 
-GPU = torch.cuda.is_available()
+HERE = GPU().target if torch.cuda.is_available() else None
 
 
 def parameters(target, *, every=False):
@@ -38,7 +39,7 @@ def test_interpreted(op, case, kernel):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU or interpreted(), reason="needs a GPU")
-@pytest.mark.parametrize(("op", "case", "kernel"), parameters(detect_gpu() if GPU else TARGETS["sm_90"], every=True))
+@pytest.mark.skipif(HERE is None or interpreted(), reason="needs a GPU")
+@pytest.mark.parametrize(("op", "case", "kernel"), parameters(HERE or TARGETS["sm_90"], every=True))
 def test_on_the_gpu(op, case, kernel):
-    check(op, case, kernel, detect_gpu(), "cuda")
+    check(op, case, kernel, HERE, "cuda:0")

@@ -15,7 +15,6 @@ from forge.bench.parity import goldens, mean_kl, model_logits
 from forge.compiled import CompiledModel, GGUFSource, read_model
 from forge.gguf import GGUFFile
 from forge.language import interpreted
-from forge.target import TARGETS
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
@@ -33,7 +32,7 @@ def model(gguf: GGUFFile, target: str, **options) -> CompiledModel:
         if not name.startswith("blk.") or int(name.split(".")[1]) < LAYERS
     }
     return CompiledModel(
-        replace(whole, config=replace(whole.config, layers=LAYERS), tensors=tensors), GGUFSource(gguf), TARGETS[target],
+        replace(whole, config=replace(whole.config, layers=LAYERS), tensors=tensors), GGUFSource(gguf), target,
         context=16, max_tokens=TOKENS, max_seqs=1, max_logits=TOKENS, page_size=16, memory=None, **options,
     )  # fmt: skip
 
@@ -58,9 +57,9 @@ def exact(path: Path) -> torch.Tensor:
 def test_two_layers_of_tiny_code(path, arch, chunk, monkeypatch):
     done = []
     with GGUFFile.open(path) as gguf:
-        emulated = model(gguf, arch, act="f16", activations="a16", emulate=True)
-        prepare = emulated._prepare
-        monkeypatch.setattr(emulated, "_prepare", lambda step: recorded(prepare(step), done))
+        emulated = model(gguf, f"emulated:{arch}", act="f16", activations="a16")
+        prepare = emulated.on.prepare
+        monkeypatch.setattr(emulated.on, "prepare", lambda task: recorded(prepare(task), done))
         logits = model_logits(emulated, prompt(), chunk)
     steps = -(-TOKENS // chunk)
     # a step of these two layers is 29 launches; none is computed in another way

@@ -22,11 +22,11 @@ from forge.amdgcn.state.traffic import Meter
 from forge.amdgcn.state.waves import ACC, POISON, SCC, VECTOR, Waves
 from forge.amdgcn.trap import OUT_OF_BOUNDS
 from forge.errors import EmulationError, UnsupportedError
-from forge.target import TARGETS
 
 # Lanes that run in lockstep: so many that NumPy's own cost a call is small, so few that the caches hold a register.
 BATCH_LANES = 4096
 MAX_THREADS = 1024  # of a workgroup
+MAX_LDS = {"gfx950": 160 << 10}  # bytes of a workgroup; elsewhere 64 KiB
 MAX_SCRATCH = 8 << 20  # bytes of a wave: COMPUTE_TMPRING_SIZE's field; gfx12's is wider
 
 
@@ -73,7 +73,7 @@ class Dispatch:
         code = self.code
         for what, asked, limit in (
             ("threads in a workgroup", self.threads, MAX_THREADS),
-            ("bytes of LDS", self.lds, TARGETS[code.arch].lds),
+            ("bytes of LDS", self.lds, MAX_LDS.get(code.arch, 64 << 10)),
             ("bytes of scratch a wave", code.scratch * code.wave, MAX_SCRATCH),
             ("vector registers", self._registers, 2 * ACC),
         ):
