@@ -68,10 +68,10 @@ def layer(b: Builder, c: Gemma3, h: Value, turned: Value, window: int) -> Value:
     q, k, v = queries_keys_values(b, x, c.width, c.heads)
     q, k = norm(b, "attn_q_norm", q, c.heads.width, c.eps), norm(b, "attn_k_norm", k, c.heads.width, c.eps)
     q, k = rope(q, turned, pairs=c.rope.pairs), rope(k, turned, pairs=c.rope.pairs)
-    y = attention(b, q, k, v, c.heads, c.width, window=window)
+    y = attention(b, q, k, v, c.heads, c.width, window=window, out=b.precision.residual)
     h = add(h, post_norm(b, "post_attention_norm", y, c.width, c.eps))
     x = norm(b, "ffn_norm", h, c.width, c.eps)
-    y = gated(b, x, c.width, c.feed_forward, geglu)
+    y = gated(b, x, c.width, c.feed_forward, geglu, out=b.precision.residual)
     return add(h, post_norm(b, "post_ffw_norm", y, c.width, c.eps))
 
 

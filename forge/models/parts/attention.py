@@ -55,11 +55,21 @@ def queries_keys_values(
 
 
 def attention(
-    b: Builder, q: Value, k: Value, v: Value, heads: Heads, width: int, *, window: int = 0, bias: bool = False
+    b: Builder,
+    q: Value,
+    k: Value,
+    v: Value,
+    heads: Heads,
+    width: int,
+    *,
+    window: int = 0,
+    bias: bool = False,
+    out: str | None = None,
 ) -> Value:
     """y[T,width]: k and v go to this layer's pages, q attends to all there, and the heads are projected together.
 
-    A query sees the last `window` keys, or all if that is 0. Source: arXiv 1706.03762, 2305.13245 (grouped heads).
+    A query sees the last `window` keys, or all if that is 0; y is of the type `out`. Source: arXiv 1706.03762;
+    2305.13245 for the grouped heads.
     """
     pages = (2, b.limits.num_pages, int(heads.kv), b.limits.page_size, int(heads.width))
     name, step = f"kv.{b.layer}", b.inputs
@@ -67,4 +77,4 @@ def attention(
     b.graph.update(name, kv)
     sequences = (step.page_table, step.query_start, step.query_len, step.context_len)
     y = merge_heads(paged_attention(q, kv, *sequences, scale=heads.scale, window=window))
-    return project(b, "attn_output", y, width, heads.count * heads.width, bias=bias)
+    return project(b, "attn_output", y, width, heads.count * heads.width, bias=bias, out=out)

@@ -13,5 +13,8 @@ def norm(b: Builder, name: str, x: Value, width: int, eps: float) -> Value:
 
 
 def post_norm(b: Builder, name: str, y: Value, width: int, eps: float) -> Value:
-    """The same of what a part gives, before it is added to the residual stream, and in that stream's type."""
+    """The same of what a part gives, before it is added to the residual stream, and in that stream's type.
+
+    Gemma's norms here have weights that make more of it than f16 holds.
+    """
     return rms_norm(y, b.weights.vector(f"{name}.weight", width), eps=eps, out=b.precision.residual)
