@@ -14,12 +14,16 @@ class Budget:
     arena: int
     scratch: int
     free: int
+    slots: int = 0  # state of which each sequence has one
 
     @property
     def total(self) -> int:
-        return self.weights + self.pages + self.arena + self.scratch
+        return self.weights + self.pages + self.slots + self.arena + self.scratch
 
     def __str__(self) -> str:
-        parts = {"weights": self.weights, "KV pages": self.pages, "activations": self.arena, "scratch": self.scratch}
+        parts = {"weights": self.weights, "KV pages": self.pages}
+        if self.slots:
+            parts["sequences' state"] = self.slots
+        parts |= {"activations": self.arena, "scratch": self.scratch}
         shown = " + ".join(f"{n} {v / 1e6:,.1f} MB" for n, v in parts.items())
         return f"{shown} = {self.total / 1e6:,.1f} MB of {self.free / 1e6:,.1f} MB free"

@@ -89,17 +89,17 @@ class CompiledModel:
 
     def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
-        page = one.state_bytes
-        self.budget = Budget(one.weight_bytes, 0, one.arena, one.scratch, self._free(memory))
-        left = (self.budget.free - self.budget.total) // page
-        if left < per_seq:
+        page, slots = one.state_bytes("pages"), one.state_bytes("sequence")
+        self.budget = Budget(one.weight_bytes, 0, one.arena, one.scratch, self._free(memory), slots)
+        left = (self.budget.free - self.budget.total) // max(page, 1)
+        if left < per_seq * (page > 0):
             raise MemoryPlanError(
                 f"{self.model.name} does not fit {self.target}: {self.budget}; one context of "
                 f"{self.context_length} tokens needs {per_seq * page / 1e6:,.1f} MB of KV pages",
                 remedy="a smaller context=, max_tokens= or max_seqs=, or a file of fewer bits a weight",
             )
-        pages = min(left, per_seq * max_seqs)
-        self.budget = Budget(one.weight_bytes, pages * page, one.arena, one.scratch, self.budget.free)
+        pages = min(left, per_seq * max_seqs) if page else per_seq * max_seqs
+        self.budget = replace(self.budget, pages=pages * page)
         return pages
 
     def _free(self, memory: int | None) -> int:
@@ -145,7 +145,8 @@ class CompiledModel:
         """Queue a step: logits of the batch's rows and their likeliest ids. See `Runner`."""
         import numpy as np
 
-        inputs, wanted = batch.inputs, len(batch.logit_rows)
+        inputs = {name: array for name, array in batch.inputs.items() if name in self._first_axes}
+        wanted = len(batch.logit_rows)
         if not wanted:  # the graph computes at least one row
             inputs["logit_rows"] = np.zeros(1, np.int32)
         if self.target.kind == "gpu":
@@ -163,13 +164,31 @@ class CompiledModel:
         """The symbol of each input's first axis."""
         return {n.name: str(n.types[0].shape[0]) for n in self.graph.leaves("input")}
 
+    @cached_property
+    def num_slots(self) -> int:
+        """Slots of state of which each sequence has one; 0 if the model has no such state."""
+        return self.max_seqs if any(self.graph.states("sequence")) else 0
+
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy keys and values of all layers from page to page; no page is both source and destination."""
         import torch
 
         source, to = torch.tensor(list(copies), device=self.device).T
-        for state in self.load().states.values():
+        for leaf in self.graph.states("pages"):
+            state = self.load().states[leaf.name]
             state[:, to] = state[:, source]
+
+    def change_slots(self, copies: Sequence[tuple[int, int]], cleared: Sequence[int]) -> None:
+        """Copy the sequences' own state from slot to slot, all at once, and set that of others to zero."""
+        import torch
+
+        for leaf in self.graph.states("sequence"):
+            state = self.load().states[leaf.name]
+            if copies:
+                source, to = torch.tensor(list(copies), device=self.device).T
+                state[to] = state[source]
+            if cleared:
+                state[torch.tensor(list(cleared), device=self.device)] = 0
 
     def code_objects(self, sizes: Sizes | None = None) -> Iterator[tuple[str, CodeObject]]:
         """(op, code object) for each distinct launch at `sizes`, compiled for an AMD target that need not be here."""

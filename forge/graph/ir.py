@@ -173,6 +173,10 @@ class Graph:
     def leaves(self, kind: str) -> Iterator[Node]:
         return (n for n in self.nodes if n.kind == kind)
 
+    def states(self, kind: str) -> Iterator[Node]:
+        """The leaves that are state of one kind: "pages" or "sequence"."""
+        return (n for n in self.leaves("state") if isinstance(n.types[0], StateType) and n.types[0].kind == kind)
+
     def calls(self) -> Iterator[Node]:
         return (n for n in self.nodes if n.op is not None)
 

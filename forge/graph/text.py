@@ -28,7 +28,7 @@ _STRING = r'"(?:[^"\\]|\\.)*"'
 _PART = re.compile(rf"({_STRING})(?:\[((?:\:, )*)(\d+):(\d*)\])?")
 _NODE = re.compile(r"%(\d+) = (.+) : ([^:]+)$")
 _ROOT = re.compile(r'(output|update) "((?:[^"\\]|\\.)*)" = (%\S+)$')
-_TYPE = re.compile(r"(state )?(\w+)\[([^\]]*)\]")
+_TYPE = re.compile(r"(state )?(?:(sequence) )?(\w+)\[([^\]]*)\]")
 _HEADER = re.compile(r"graph (\S+) \((.*)\)$")
 
 
@@ -75,8 +75,10 @@ class _Parser:
             self.values[f"%{node[1]}" + (f".{index}" if len(results) > 1 else "")] = value
 
     def type(self, match: re.Match[str]) -> TensorType:
-        shape = tuple(self.symbols[d] if d in self.symbols else int(d) for d in match[3].split(",") if d)
-        return (StateType if match[1] else TensorType)(shape, dtype(match[2]))
+        shape = tuple(self.symbols[d] if d in self.symbols else int(d) for d in match[4].split(",") if d)
+        if match[1]:
+            return StateType(shape, dtype(match[3]), match[2] or "pages")
+        return TensorType(shape, dtype(match[3]))
 
     def leaf(self, kind: str, text: str, type: TensorType) -> Value:
         first = re.match(rf"{kind} ({_STRING})", text)

@@ -161,18 +161,31 @@ def tensor(dt: str | DType, *shape: Dim) -> TensorType:
     return TensorType(tuple(shape), dtype(dt))
 
 
+STATE_KINDS = ("pages", "sequence")
+
+
 @dataclass(frozen=True)
 class StateType(TensorType):
-    """A tensor that outlives a step and is updated in place: the KV pages of a layer.
+    """A tensor that outlives a step and is updated in place: the KV pages of a layer, or a recurrence's state.
 
-    A value of this type is used linearly: an op that writes it consumes it and returns its next version.
+    `kind` "pages": axis 1 counts pages, of which a sequence has as many as its tokens need. `kind` "sequence": axis 0
+    counts slots, of which a sequence has one, zero when it begins. A value of this type is used linearly: an op that
+    writes it consumes it and returns its next version.
     """
 
+    kind: str = "pages"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in STATE_KINDS:
+            raise GraphError(f"no state is of the kind {self.kind!r}", remedy=f"one of: {', '.join(STATE_KINDS)}")
+
     def __str__(self) -> str:
-        return f"state {self.dtype}[{','.join(map(str, self.shape))}]"
+        kind = "" if self.kind == "pages" else f"{self.kind} "
+        return f"state {kind}{self.dtype}[{','.join(map(str, self.shape))}]"
 
     def bind(self, sizes: Mapping[str, int]) -> StateType:
-        return StateType(super().bind(sizes).shape, self.dtype)
+        return StateType(super().bind(sizes).shape, self.dtype, self.kind)
 
     def upper(self) -> StateType:
-        return StateType(super().upper().shape, self.dtype)
+        return StateType(super().upper().shape, self.dtype, self.kind)

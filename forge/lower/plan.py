@@ -8,6 +8,7 @@ from functools import cached_property
 
 from forge.graph.ir import Graph, Node
 from forge.graph.leaves import Leaf
+from forge.graph.types import STATE_KINDS
 from forge.lower.compose import Composer, Lowered
 from forge.lower.memory import owner, workspace_offsets
 from forge.lower.schedule import Schedule, schedule
@@ -87,9 +88,9 @@ class Plan:
         constants = sum(n.types[0].nbytes for n in self.graph.leaves("constant"))
         return constants + sum(s.nbytes for s in self.weights.values())
 
-    @property
-    def state_bytes(self) -> int:
-        return sum(n.types[0].nbytes for n in self.graph.leaves("state"))
+    def state_bytes(self, kind: str) -> int:
+        """Of the states of one kind, "pages" or "sequence"."""
+        return sum(n.types[0].nbytes for n in self.graph.states(kind))
 
     def __str__(self) -> str:
         return self.describe(self.sizes[-1])
@@ -97,9 +98,10 @@ class Plan:
     def describe(self, sizes: Sizes) -> str:
         """The plan at the given sizes: memory, then a line a step."""
         shown = ", ".join(f"{n}={s}" for n, s in sizes.items())
+        state = sum(self.state_bytes(kind) for kind in STATE_KINDS)
         lines = [
             f"plan {self.graph.name} for {self.target} at {shown}",
-            f"weights {self.weight_bytes:,} B  state {self.state_bytes:,} B  arena {self.arena:,} B  "
+            f"weights {self.weight_bytes:,} B  state {state:,} B  arena {self.arena:,} B  "
             f"scratch {self.scratch:,} B",
         ]
         found = self.schedule(sizes)

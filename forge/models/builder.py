@@ -33,8 +33,9 @@ class Inputs:
 
     @classmethod
     def of(cls, graph: Graph, limits: Limits) -> Inputs:
-        """The inputs of a graph."""
-        return cls(**{name: graph.input(name, given.type(limits)) for name, given in INPUTS.items()})
+        """The inputs of every graph."""
+        fed = {name: given.type(limits) for name, given in INPUTS.items() if not given.only_with}
+        return cls(**{name: graph.input(name, type) for name, type in fed.items()})
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Builder:
     precision: Precision
     vocab: Size
     layer: int = -1
+
+    @property
+    def state_slots(self) -> Value:
+        """The input that says where each sequence's own state is, for graphs that have such state."""
+        return self.graph.input("state_slots", INPUTS["state_slots"].type(self.limits))
 
     def block(self, layer: int) -> Builder:
         """The builder of one layer."""

@@ -31,6 +31,7 @@ class Batch:
     query_len: Ints
     context_len: Ints
     page_table: Ints
+    state_slots: Ints
     logit_rows: Ints
     page_copies: list[PageCopy]
 
@@ -94,6 +95,7 @@ class _Staging:
             whole.query_start[s] = t
             whole.query_len[s] = count
             whole.context_len[s] = end
+            whole.state_slots[s] = request.slot
             t += count
             rows = count if every_row else int(end == len(request.tokens))
             whole.logit_rows[r : r + rows] = range(t - rows, t)

@@ -13,7 +13,10 @@ from forge.graph.types import Dim, Sym, TensorType, tensor
 
 @dataclass(frozen=True)
 class Limits:
-    """What a compiled model can hold: tokens, sequences and rows of logits a step, pages, and tokens a page."""
+    """What a compiled model can hold: tokens, sequences and rows of logits a step, pages, and tokens a page.
+
+    State of which a sequence has one has `max_seqs` slots.
+    """
 
     max_tokens: int
     max_seqs: int
@@ -31,20 +34,24 @@ class Limits:
 
 @dataclass(frozen=True)
 class Input:
-    """One input: a tensor of `dtype` along `axes`. Where a step is padded along its first axis it holds `pad`."""
+    """One input: a tensor of `dtype` along `axes`. Where a step is padded along its first axis it holds `pad`.
+
+    `only_with` is the kind of state without which a graph is not fed it.
+    """
 
     name: str
     axes: tuple[str, ...]
     meaning: str
     pad: int = 0
     dtype: str = "i32"
+    only_with: str = ""
 
     def type(self, limits: Limits) -> TensorType:
         """Its type in a graph with these limits."""
         return tensor(self.dtype, *(limits.axes[axis] for axis in self.axes))
 
 
-# A padded token writes no keys (slot -1) and belongs to no sequence, as a padded sequence has no tokens.
+# A padded token writes no keys (slot -1) and belongs to no sequence; a padded sequence has no tokens and no state.
 _ALL = (
     Input("tokens", ("T",), "token ids, those of a sequence one after the other"),
     Input("positions", ("T",), "the token's place in its sequence, from 0"),
@@ -53,6 +60,7 @@ _ALL = (
     Input("query_start", ("S",), "its first token in `tokens`"),
     Input("query_len", ("S",), "its tokens in this step, at least 1"),
     Input("context_len", ("S",), "the keys that its last token sees, its own among them"),
+    Input("state_slots", ("S",), "where the sequence's own state is", pad=-1, only_with="sequence"),
     Input("logit_rows", ("R",), "places in `tokens` of the rows whose logits are wanted, rising"),
 )
 INPUTS = {given.name: given for given in _ALL}

@@ -23,6 +23,7 @@ from forge.runtime.request import FinishReason, Request
 from forge.runtime.runner import Pending, Runner
 from forge.runtime.sampling import PendingSamples, Sampler, Samples
 from forge.runtime.scheduler import Scheduler, Slice
+from forge.runtime.slots import SlotPool
 from forge.runtime.transfer import upload
 
 
@@ -52,10 +53,11 @@ class _Flight:
 class Engine:
     """Runs requests on a `Runner`, several at a time.
 
-    Threads: one thread at a time calls `step`, and it alone reads `stats`, `pool` and `scheduler` exactly. `add`,
-    `cancel` and `has_work` may be called from any thread at any time; they take effect at the start of the next step.
+    Threads: one thread at a time calls `step`, and it alone reads `stats`, `pool`, `slots` and `scheduler` exactly.
+    `add`, `cancel` and `has_work` may be called from any thread at any time; they take effect at the start of the next
+    step.
     A ForgeError of the runner fails the requests of its step, a memory error while there are several to a step only
-    makes the steps smaller; either way the engine stays usable and keeps every page accounted for.
+    makes the steps smaller; either way the engine stays usable and keeps every page and slot accounted for.
     """
 
     def __init__(
@@ -72,7 +74,10 @@ class Engine:
         _within("max_seqs", seqs, runner.max_seqs)
         self._runner = runner
         self.pool = PagePool(runner.num_pages, runner.page_size)
-        self.scheduler = Scheduler(self.pool, max_tokens=tokens, max_seqs=seqs, context_length=runner.context_length)
+        self.slots = SlotPool(runner.num_slots) if runner.num_slots else None
+        self.scheduler = Scheduler(
+            self.pool, max_tokens=tokens, max_seqs=seqs, context_length=runner.context_length, slots=self.slots
+        )
         self.stats = EngineStats()
         self._admission = Admission(runner.vocab_size, tokenizer, self.scheduler)
         self._builder = BatchBuilder(
@@ -172,6 +177,8 @@ class Engine:
         batch = self._builder.build(slices, self.pool.copies)
         if batch.page_copies:
             self._runner.copy_pages(batch.page_copies)
+        if self.slots is not None and (self.slots.copies or self.slots.cleared):
+            self._runner.change_slots(self.slots.copies, self.slots.cleared)
         step = self._runner.launch(batch)
         count = len(batch.logit_rows)
         assert step.logits.shape == (count, self._runner.vocab_size), f"logits of shape {tuple(step.logits.shape)}"

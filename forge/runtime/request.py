@@ -15,11 +15,12 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 
 
 class Request:
-    """One sequence. `tokens` is the prompt followed by the output; of these `computed` have their k and v in `pages`.
+    """One sequence. `tokens` is the prompt followed by the output; of these `computed` have their k and v in `pages`,
+    and have been seen by the state in `slot` (-1 where models have no such state).
 
-    Who changes what: the scheduler `computed`, `pages` and `state`; the engine `tokens` and how it ended. Compared by
-    identity. `max_tokens` is the limit that holds (SamplingParams may leave it open) and `stop_ids` all ids that end
-    the output.
+    Who changes what: the scheduler `computed`, `pages`, `slot` and `state`; the engine `tokens` and how it ended.
+    Compared by identity. `max_tokens` is the limit that holds (SamplingParams may leave it open) and `stop_ids` all ids
+    that end the output.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Request:
         "pages",
         "params",
         "prompt_len",
+        "slot",
         "state",
         "stop_ids",
         "stop_reason",
@@ -59,6 +61,7 @@ class Request:
         self.stop_ids = stop_ids
         self.computed = 0
         self.pages: list[int] = []
+        self.slot = -1
         self.state: State = "waiting"
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None

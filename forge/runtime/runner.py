@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from forge.runtime.pages import PageCopy
+from forge.runtime.slots import SlotCopy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +46,11 @@ class Runner(Protocol):
     """A model on a device. Raises ForgeErrors; MemoryPlanError when a step does not fit the memory.
 
     `max_tokens` and `max_seqs` bound T and S of a batch, `context_length` bounds every context_len. `copy_pages` copies
-    the k and v of all layers; no page is both a source and a destination. `launch` writes k and v to the batch's slots
-    and gives the logits of its rows. Launches are carried out in their order; a batch is not changed before its step
-    was collected.
+    the k and v of all layers; no page is both a source and a destination. A model whose sequences have state of their
+    own has `num_slots` slots of it, else 0: `change_slots` copies slots, where every source is read before any is
+    written, and then sets some to zero. `launch` writes k and v to the batch's slots, moves the sequences' own state
+    on, and gives the logits of its rows. Launches, copies and changes are carried out in their order; a batch is not
+    changed before its step was collected.
     """
 
     @property
@@ -61,6 +64,8 @@ class Runner(Protocol):
     @property
     def num_pages(self) -> int: ...
     @property
+    def num_slots(self) -> int: ...
+    @property
     def context_length(self) -> int: ...
     @property
     def device(self) -> torch.device: ...
@@ -68,3 +73,5 @@ class Runner(Protocol):
     def launch(self, batch: Batch) -> Pending: ...
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None: ...
+
+    def change_slots(self, copies: Sequence[SlotCopy], cleared: Sequence[int]) -> None: ...

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from forge.errors import CacheFullError, RequestError, UsageError
 from forge.runtime.pages import PagePool
 from forge.runtime.request import FinishReason, Request
+from forge.runtime.slots import SlotPool
 
 
 class Slice(NamedTuple):
@@ -29,19 +30,31 @@ class Slice(NamedTuple):
 
 
 class Scheduler:
-    """Owns the queues and, through the pool, the pages of all requests that are not finished.
+    """Owns the queues and, through the pools, the pages and slots of all requests that are not finished.
 
-    Invariant: running requests are in the order of their admission and hold pages for all computed tokens; waiting ones
-    hold none. Between `schedule` and `commit` requests may be finished, but not forked. Not thread-safe.
+    Invariant: running requests are in the order of their admission and hold pages for all computed tokens, and a slot
+    if there are `slots`; waiting ones hold none. State in slots moves on with every step, so after a step that was not
+    committed nobody knows what it has seen: all its requests are computed anew. Between `schedule` and `commit`
+    requests may be finished, but not forked. Not thread-safe.
     """
 
-    def __init__(self, pool: PagePool, *, max_tokens: int, max_seqs: int, context_length: int) -> None:
+    def __init__(
+        self,
+        pool: PagePool,
+        *,
+        max_tokens: int,
+        max_seqs: int,
+        context_length: int,
+        slots: SlotPool | None = None,
+    ) -> None:
         if max_tokens < 1 or max_seqs < 1 or context_length < 1:
             raise UsageError(
                 f"a step of {max_tokens} tokens, {max_seqs} sequences and context {context_length} is not possible",
                 remedy="give each of them as 1 or more",
             )
-        self.pool = pool
+        if slots is not None and slots.total < max_seqs:
+            raise UsageError(f"{slots.total} slots for {max_seqs} sequences", remedy="a slot for each sequence")
+        self.pool, self.slots = pool, slots
         self.max_tokens = max_tokens
         # With no more requests than tokens, each running request gets a token in each step.
         self.max_seqs = min(max_seqs, max_tokens)
@@ -50,6 +63,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.preemptions = 0
         self._seats = self.max_seqs
+        self._open = False  # a step was scheduled and not committed
 
     @property
     def has_work(self) -> bool:
@@ -92,13 +106,16 @@ class Scheduler:
     def fork(self, parent: Request, child: Request) -> None:
         """Start `child` on the pages of `parent`, whose computed tokens it begins with.
 
-        Where no seat or page is free the child waits, next in line, and computes its tokens itself.
+        Where no seat or page is free, or the parent's state has seen tokens that are not the child's, the child waits,
+        next in line, and computes its tokens itself.
         """
         self.check(child)
         shared = min(parent.computed, child.wanted - 1)
         assert parent.tokens[:shared] == child.tokens[:shared], "a fork continues its parent's tokens"
-        if shared and len(self.running) < self._seats and self.pool.fork_needs(shared) <= self.pool.free:
+        fits = len(self.running) < self._seats and self.pool.fork_needs(shared) <= self.pool.free
+        if shared and fits and (self.slots is None or shared == parent.computed):
             child.pages = self.pool.fork(parent.pages, shared)
+            child.slot = self.slots.fork(parent.slot) if self.slots is not None else -1
             child.computed = shared
             child.state = "running"
             self.running.append(child)
@@ -107,6 +124,8 @@ class Scheduler:
 
     def schedule(self) -> list[Slice]:
         """Hand out one step; pages for its tokens are then in the requests' tables. Empty when there is no work."""
+        while self._open and self.slots is not None and self.running:
+            self._preempt()
         slices: list[Slice] = []
         budget = self.max_tokens
         # A preemption shortens `running` behind the request at hand, never before it.
@@ -120,11 +139,15 @@ class Scheduler:
                 budget -= count
         if self.waiting and budget:
             self._admit(slices, budget)
+        self._open = bool(slices)
         return slices
 
     def commit(self, slices: list[Slice]) -> None:
-        """The step was computed: its tokens count, its page copies are done. Skips requests that ended meanwhile."""
+        """The step was computed: its tokens count, its copies are done. Skips requests that ended meanwhile."""
         self.pool.settle()
+        if self.slots is not None:
+            self.slots.settle()
+        self._open = False
         for request, start, length in slices:
             if request.state == "running":
                 request.computed = start + length
@@ -133,7 +156,7 @@ class Scheduler:
         """End a request in any state, at any time between steps; its pages are free at once."""
         if request.state == "running":
             self.running.remove(request)
-            self._drop_pages(request)
+            self._drop_state(request)
         elif request.state == "waiting" and request in self.waiting:
             self.waiting.remove(request)
         request.state = "finished"
@@ -168,6 +191,7 @@ class Scheduler:
             count = min(request.wanted, budget)
             budget -= count
             request.pages = self.pool.allocate(self.pool.pages_for(count))
+            request.slot = self.slots.allocate() if self.slots is not None else -1
             request.state = "running"
             self.running.append(self.waiting.popleft())
             slices.append(Slice(request, 0, count))
@@ -175,13 +199,16 @@ class Scheduler:
     def _preempt(self) -> Request:
         """Send the newest running request back to the head of the queue; it keeps its tokens and recomputes them."""
         request = self.running.pop()
-        self._drop_pages(request)
+        self._drop_state(request)
         request.state = "waiting"
         self.waiting.appendleft(request)
         self.preemptions += 1
         return request
 
-    def _drop_pages(self, request: Request) -> None:
+    def _drop_state(self, request: Request) -> None:
         self.pool.release(request.pages)
+        if self.slots is not None:
+            self.slots.release(request.slot)
+            request.slot = -1
         request.pages = []
         request.computed = 0

@@ -2,6 +2,7 @@
 
 `FakeRunner` keeps (position, token) in the slots it is told to write and reads each context back through the page
 table, so any error in slots, page tables, lengths, copies, forks or preemption changes its logits or fails at once.
+With `num_slots` it also keeps a state a sequence, which each token moves on, and answers by that.
 `expected` is the same model as a loop over one sequence, with sampling written out in numpy.
 """
 
@@ -46,10 +47,13 @@ class FakeRunner:
         max_tokens: int = 32,
         max_seqs: int = 8,
         context_length: int = 128,
+        num_slots: int = 0,
     ) -> None:
         self.vocab_size, self.num_pages, self.page_size = VOCAB, num_pages, page_size
         self.max_tokens, self.max_seqs, self.context_length = max_tokens, max_seqs, context_length
         self.device = torch.device("cpu")
+        self.num_slots = num_slots
+        self.states = np.full(num_slots, 12345, np.int64)  # of each sequence: the hash of its tokens
         self.slots = np.full((num_pages * page_size, 2), -1, np.int64)
         self.before_run = lambda batch: None
         self.spoil = lambda context: False
@@ -64,12 +68,20 @@ class FakeRunner:
             pages[destination] = pages[source]
         self.copied += len(copies)
 
+    def change_slots(self, copies: Sequence[tuple[int, int]], cleared: Sequence[int]) -> None:
+        assert len({to for _, to in copies} | set(cleared)) == len(copies) + len(cleared)
+        before = self.states.copy()
+        for source, to in copies:
+            self.states[to] = before[source]
+        self.states[list(cleared)] = 0
+
     def launch(self, batch: Batch) -> Pending:
         self.before_run(batch)
         total, seqs = len(batch.tokens), len(batch.query_start)
         self.largest = max(self.largest, seqs)
         assert 1 <= total <= self.max_tokens and 1 <= seqs <= self.max_seqs
         assert len(set(batch.slots.tolist())) == total, "two tokens in one slot"
+        assert not self.num_slots or len(set(batch.state_slots.tolist())) == seqs, "two sequences in one slot"
         self.slots[batch.slots, 0] = batch.positions
         self.slots[batch.slots, 1] = batch.tokens
         rows = []
@@ -79,9 +91,14 @@ class FakeRunner:
             pages = batch.page_table[s, : -(-length // self.page_size)].astype(np.int64)
             where = (pages[:, None] * self.page_size + np.arange(self.page_size)).reshape(-1)[:length]
             assert (self.slots[where, 0] == np.arange(length)).all(), "a context with holes or another's tokens"
+            context, row = self.slots[where, 1], logits_of(self.slots[where, 1])
+            if self.num_slots:
+                slot, start = batch.state_slots[s], batch.query_start[s]
+                new = batch.tokens[start : start + batch.query_len[s]].astype(np.int64)
+                self.states[slot] = zlib.crc32(new.tobytes(), int(self.states[slot]))
+                row = _TABLE[self.states[slot] % len(_TABLE)]
             if last[s] in batch.logit_rows:
-                context = self.slots[where, 1]
-                rows.append(logits_of(context) * (np.nan if self.spoil(context) else 1))
+                rows.append(row * (np.nan if self.spoil(context) else 1))
         assert len(rows) == len(batch.logit_rows)
         logits = torch.from_numpy(np.array(rows, np.float32).reshape(len(rows), VOCAB))
         return Pending(logits, greedy_ids(logits))

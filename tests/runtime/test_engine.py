@@ -83,6 +83,8 @@ def _mixed(count: int, seed: int) -> list[tuple[list[int], SamplingParams]]:
         {"max_tokens": 7, "max_seqs": 3, "page_size": 1, "num_pages": 100},
         {"num_pages": 18},
         {"page_size": 16, "num_pages": 5, "max_tokens": 200},
+        {"num_slots": 8},
+        {"num_slots": 5, "max_seqs": 5, "max_tokens": 7, "num_pages": 18},
     ],
     ids=str,
 )
@@ -99,6 +101,7 @@ def test_every_request_gives_what_it_gives_alone(limits: dict[str, int]) -> None
     if limits.get("num_pages", 64) < 20:
         assert engine.stats.preemptions > 5
     assert len(engine._sampler._counts) == 0
+    assert engine.slots is None or engine.slots.used == 0
 
 
 def test_a_seed_gives_the_same_ids_alone_and_beside_seven_others() -> None:
@@ -325,8 +328,9 @@ def test_a_device_error_fails_its_step_and_the_engine_goes_on(before: int) -> No
 
 
 @pytest.mark.parametrize("kind", [MemoryPlanError, torch.OutOfMemoryError])
-def test_a_memory_error_makes_steps_smaller(kind: type[Exception]) -> None:
-    runner = FakeRunner()
+@pytest.mark.parametrize("slots", [0, 8])
+def test_a_memory_error_makes_steps_smaller(kind: type[Exception], slots: int) -> None:
+    runner = FakeRunner(num_slots=slots)
 
     def check(batch: Batch) -> None:
         if len(batch.query_start) > 3:
@@ -342,8 +346,10 @@ def test_a_memory_error_makes_steps_smaller(kind: type[Exception]) -> None:
     assert engine.stats.preemptions > 0 and runner.largest == 3
 
 
-def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = _engine()
+@pytest.mark.parametrize("slots", [0, 8])
+def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    """Nor does state that a lost step may have moved on."""
+    engine = _engine(num_slots=slots)
     params = SamplingParams(temperature=0, frequency_penalty=1.5, max_tokens=20, ignore_eos=True)
     prompts = {engine.add([i, i], params): [i, i] for i in (1, 2)}
     launch, calls = engine._sampler.launch, [0]
