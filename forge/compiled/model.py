@@ -91,14 +91,14 @@ class CompiledModel:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
         page, slots = one.state_bytes("pages"), one.state_bytes("sequence")
         self.budget = Budget(one.weight_bytes, 0, one.arena, one.scratch, self._free(memory), slots)
-        left = (self.budget.free - self.budget.total) // max(page, 1)
-        if left < per_seq * (page > 0):
+        left = self.budget.free - self.budget.total
+        if left < per_seq * page:
             raise MemoryPlanError(
                 f"{self.model.name} does not fit {self.target}: {self.budget}; one context of "
                 f"{self.context_length} tokens needs {per_seq * page / 1e6:,.1f} MB of KV pages",
                 remedy="a smaller context=, max_tokens= or max_seqs=, or a file of fewer bits a weight",
             )
-        pages = min(left, per_seq * max_seqs) if page else per_seq * max_seqs
+        pages = min(left // page, per_seq * max_seqs) if page else per_seq * max_seqs
         self.budget = replace(self.budget, pages=pages * page)
         return pages
 

@@ -101,8 +101,7 @@ class Plan:
         state = sum(self.state_bytes(kind) for kind in STATE_KINDS)
         lines = [
             f"plan {self.graph.name} for {self.target} at {shown}",
-            f"weights {self.weight_bytes:,} B  state {state:,} B  arena {self.arena:,} B  "
-            f"scratch {self.scratch:,} B",
+            f"weights {self.weight_bytes:,} B  state {state:,} B  arena {self.arena:,} B  scratch {self.scratch:,} B",
         ]
         found = self.schedule(sizes)
         for step in found.steps:
