@@ -20,8 +20,8 @@ from forge.graph.op import Kernel
 from forge.kernels.flash_attention import flash_attention
 from forge.kernels.paged_attention import paged_attention
 from forge.lower.gpu import GPU
-from forge.lower.operands import empty, type_of
 from forge.lower.select import Selection, call_of
+from forge.lower.values import empty, type_of
 from forge.target import DeviceTarget
 from forge.tune.store import Choice, TuningStore
 

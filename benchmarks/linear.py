@@ -20,8 +20,8 @@ from forge.graph.types import tensor
 from forge.kernels.linear import linear
 from forge.kernels.quantize_q8 import quantize_q8
 from forge.lower.gpu import GPU
-from forge.lower.operands import empty, type_of
 from forge.lower.select import Selection, call_of
+from forge.lower.values import empty, type_of
 from forge.quant import pack, random_blocks, to_dense
 from forge.tune.store import Choice
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from forge.amdgcn import emulate as machine
 from forge.amdgcn.emulate import NO_CHECKS, Checks, Emulation
 from forge.errors import UnsupportedError
-from forge.lower.device import CPU, Call
+from forge.lower.device import CPU, Action
 from forge.lower.launch import Launch, Task
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import DeviceTarget
@@ -38,14 +38,14 @@ class Emulated:
     def free_memory(self) -> int:
         return self._host.free_memory()
 
-    def prepare(self, task: Task) -> Call:
+    def prepare(self, task: Task) -> Action:
         """A launch is compiled now; each call of it gives an `Emulation`."""
         if not isinstance(task, Launch):
             return task
         object = compile_launch(task, self.target)
         return lambda: run(object, task, self.checks)
 
-    def capture(self, calls: Sequence[Call]) -> Call:
+    def capture(self, calls: Sequence[Action]) -> Action:
         raise UnsupportedError("emulated launches cannot be captured", remedy="a GPU")
 
     def active(self) -> AbstractContextManager[Any]:

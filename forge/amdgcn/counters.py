@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from forge.amdgcn.instructions.access import CACHE_CONTROL
 from forge.amdgcn.instructions.control import HINTS
-from forge.amdgcn.machine.program import Step
+from forge.amdgcn.machine.program import Bound
 from forge.amdgcn.matrix import matrix_op
 from forge.amdgcn.state.traffic import Meter, Traffic
 from forge.amdgcn.trap import UNKNOWN
@@ -114,7 +114,7 @@ def banks(arch: str) -> int:
     return 64 if arch == "gfx950" else 32
 
 
-def counters(steps: Iterable[Step], meter: Meter, arch: str, wave: int, workgroups: int, waves: int) -> Counters:
+def counters(steps: Iterable[Bound], meter: Meter, arch: str, wave: int, workgroups: int, waves: int) -> Counters:
     """The counts of a launch from its steps, as they stand after it, and the meter that watched it."""
     instructions: Counter[str] = Counter()
     multiply_adds = slots = active = memory_slots = 0

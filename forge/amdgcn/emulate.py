@@ -19,7 +19,7 @@ from forge.amdgcn.code.tables import family, tables
 from forge.amdgcn.counters import Counters, banks, counters
 from forge.amdgcn.machine.dispatch import Dispatch
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT
-from forge.amdgcn.machine.program import Step, program
+from forge.amdgcn.machine.program import Bound, program
 from forge.amdgcn.state.memory import Memory
 from forge.amdgcn.state.traffic import Meter
 from forge.errors import UnsupportedError
@@ -74,7 +74,7 @@ class Emulation:
     """What a launch did. `steps` are copies of the code's, by program counter, that count this launch alone."""
 
     object: CodeObject
-    steps: Mapping[int, Step]
+    steps: Mapping[int, Bound]
     instructions: int  # executed, summed over waves
     seconds: float
     counters: Counters | None = None  # if it was to count
@@ -124,7 +124,7 @@ def run(
 
 
 @lru_cache(maxsize=64)
-def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, Step]]:
+def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, Bound]]:
     """A kernel decoded, checked against its listing, and bound."""
     code = kernels(binary)[name]
     return code, program(decode_object(code, assembly), code.arch, code.text_address, waits=waits)

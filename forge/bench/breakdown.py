@@ -15,6 +15,7 @@ from forge.bench.timing import REPETITIONS, Sample, time_graph, time_host
 from forge.graph.ir import Node, Value
 from forge.graph.op import Cost
 from forge.graph.types import TensorType, tensor
+from forge.lower.sizes import Sizes, padded
 from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
@@ -22,7 +23,6 @@ from forge.runtime.scheduler import Slice
 
 if TYPE_CHECKING:
     from forge.compiled import CompiledModel
-    from forge.lower.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def measure(
     executable = model.load()
     batch = batch_of(model, tokens, context)
     eager = time_host(_finished(model, batch), repetitions)
-    sizes = {"T": tokens, "S": 1, "R": 1}
+    sizes: Sizes = {"T": tokens, "S": 1, "R": 1}
+    if model.target.kind == "gpu":
+        sizes = padded(sizes, model.plan.bounds)  # as the step was that filled the inputs
     binding = executable.bind(sizes)
     used = tensor("i32", 1, -(-context // model.page_size))
     groups: dict[str, list[tuple[Node, Callable[[], Any]]]] = {}

@@ -13,10 +13,10 @@ from forge.graph.op import Case, Op
 from forge.graph.types import DTYPES, TensorType
 from forge.lower import schedule
 from forge.lower.device import Device
-from forge.lower.operands import empty, torch_dtype
+from forge.lower.values import empty, torch_dtype
 from forge.quant import Packed, dense_as
 from forge.tune.store import TuningStore
-from forge.verify.operands import seeded
+from forge.verify.seeded import seeded
 
 if TYPE_CHECKING:
     import torch

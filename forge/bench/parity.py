@@ -16,7 +16,7 @@ import torch
 from forge.compiled import CompiledModel
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Node
-from forge.lower.operands import constant_tensor
+from forge.lower.values import constant_tensor
 from forge.lower.weights import raw_of
 from forge.quant import to_dense
 from forge.runtime.batch import Batch, BatchBuilder

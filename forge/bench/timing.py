@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from forge.lower.device import Call, Device
+from forge.lower.device import Action, Device
 
 ENOUGH = 2e-3  # seconds a measurement must last for the clocks' own error to vanish beside it
 REPETITIONS = 20
@@ -36,7 +36,7 @@ class Sample:
         return (third - first) / self.median
 
 
-def time_host(call: Call, repetitions: int = REPETITIONS) -> Sample:
+def time_host(call: Action, repetitions: int = REPETITIONS) -> Sample:
     """Seconds of one `call`, which is done when it returns. Short ones are looped until they last long enough."""
     call()
     loops = 1
@@ -45,7 +45,7 @@ def time_host(call: Call, repetitions: int = REPETITIONS) -> Sample:
     return Sample(tuple(_loop(call, loops) / loops for _ in range(repetitions)))
 
 
-def time_graph(calls: Sequence[Call], device: Device, repetitions: int = REPETITIONS) -> Sample:
+def time_graph(calls: Sequence[Action], device: Device, repetitions: int = REPETITIONS) -> Sample:
     """Seconds that all `calls` together take on a GPU, one after the other as nodes of one captured graph.
 
     Nothing of the host's launching is in it. Callers give calls on rotating operands where the second use of an
@@ -70,7 +70,7 @@ def time_graph(calls: Sequence[Call], device: Device, repetitions: int = REPETIT
         return Sample(tuple(replay(loops) / loops for _ in range(repetitions)))
 
 
-def _loop(call: Call, loops: int) -> float:
+def _loop(call: Action, loops: int) -> float:
     started = perf_counter()
     for _ in range(loops):
         call()

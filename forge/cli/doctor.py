@@ -159,8 +159,8 @@ def _cross_compile() -> str:
     from forge.kernels import load
     from forge.lower.launch import Launch
     from forge.lower.offline import compile_launch
-    from forge.lower.operands import empty
     from forge.lower.select import call_of, select
+    from forge.lower.values import empty
     from forge.target import TARGETS
     from forge.tune.store import TuningStore
 

@@ -150,14 +150,9 @@ class CompiledModel:
         if not wanted:  # the graph computes at least one row
             inputs["logit_rows"] = np.zeros(1, np.int32)
         if self.target.kind == "gpu":
-            inputs = pad(inputs, self._first_axes, self._bounds, PADDING)
+            inputs = pad(inputs, self._first_axes, self.plan.bounds, PADDING)
         outputs = self.load().run(inputs)
         return Pending(outputs["logits"][:wanted], outputs["ids"][:wanted])
-
-    @cached_property
-    def _bounds(self) -> dict[str, int]:
-        """The most that each symbol may be."""
-        return {n: s.max for n, s in self.graph.symbols.items()}
 
     @cached_property
     def _first_axes(self) -> dict[str, str]:

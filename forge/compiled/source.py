@@ -53,7 +53,7 @@ class TensorSource:
         return raw
 
     def type_of(self, name: str) -> TensorType:
-        from forge.lower.operands import type_of
+        from forge.lower.values import type_of
 
         type = type_of(self._found(name))
         assert type is not None

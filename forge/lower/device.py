@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.92  # of the free memory: the rest is for the allocator's rounding and for what libraries take
 
-Call = Callable[[], Any]
+Action = Callable[[], Any]
 
 
 class Device(Protocol):
@@ -45,10 +45,10 @@ class Device(Protocol):
     def free_memory(self) -> int:
         """Bytes that a model may take of what is free."""
 
-    def prepare(self, task: Task) -> Call:
+    def prepare(self, task: Task) -> Action:
         """A task compiled and made to run, as often as it is called, while the device is `active`."""
 
-    def capture(self, calls: Sequence[Call]) -> Call:
+    def capture(self, calls: Sequence[Action]) -> Action:
         """One call that replays all `calls`, which run once before. Raises UnsupportedError where none can be made."""
 
     def active(self) -> AbstractContextManager[Any]:
@@ -83,12 +83,12 @@ class CPU:
     def free_memory(self) -> int:
         return int(SHARE * spare_memory())
 
-    def prepare(self, task: Task) -> Call:
+    def prepare(self, task: Task) -> Action:
         if isinstance(task, Launch) and not interpreted():
             raise DeviceError(f"{task.fn.__name__} is a kernel for GPUs; a CPU cannot launch it")
         return task
 
-    def capture(self, calls: Sequence[Call]) -> Call:
+    def capture(self, calls: Sequence[Action]) -> Action:
         raise UnsupportedError("launches on a CPU cannot be captured", remedy="a GPU")
 
     def active(self) -> AbstractContextManager[Any]:

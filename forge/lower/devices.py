@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import DeviceError, MissingDependencyError, UnsupportedError
-from forge.lower.device import CPU, Call, Device
+from forge.lower.device import CPU, Action, Device
 from forge.lower.gpu import GPU, arch_of, count, present
 from forge.lower.launch import Task
 from forge.target import TARGETS, DeviceTarget
@@ -38,10 +38,10 @@ class Absent:
     def free_memory(self) -> int:
         return ABSENT_GPU
 
-    def prepare(self, task: Task) -> Call:
+    def prepare(self, task: Task) -> Action:
         raise self._error()
 
-    def capture(self, calls: Sequence[Call]) -> Call:
+    def capture(self, calls: Sequence[Action]) -> Action:
         raise self._error()
 
     def active(self) -> AbstractContextManager[Any]:

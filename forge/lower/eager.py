@@ -9,8 +9,8 @@ from typing import Any
 from forge.errors import GraphError
 from forge.graph.op import Op, Types
 from forge.lower.devices import of_torch
-from forge.lower.operands import empty, type_of
 from forge.lower.schedule import Schedule, build, of_call
+from forge.lower.values import empty, type_of
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 

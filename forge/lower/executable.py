@@ -21,10 +21,10 @@ from forge.graph.leaves import Leaf
 from forge.graph.types import TensorType
 from forge.lower.device import Device
 from forge.lower.memory import align, stored_bytes
-from forge.lower.operands import activation_planes, constant_tensor, torch_dtype
 from forge.lower.plan import Plan
 from forge.lower.schedule import Place, build
 from forge.lower.sizes import Sizes
+from forge.lower.values import activation_planes, constant_tensor, torch_dtype
 from forge.quant.packed import Packed
 from forge.torch_types import type_name
 
@@ -62,7 +62,8 @@ class Executable:
         self._fixed |= {n.leaf: self.states[n.name] for n in plan.graph.leaves("state")}
         self._inputs = {n.name: n for n in plan.graph.leaves("input")}
         most = sum(align(n.types[0].upper().nbytes) for n in self._inputs.values())
-        self._host = torch.zeros(most, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        with on.active():
+            self._host = torch.zeros(most, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._host_numpy = self._host.numpy()
         self._staged = self._host if device.type == "cpu" else self._allocate(most, "inputs")
         self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]

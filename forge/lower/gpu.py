@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from forge.errors import DeviceError, MissingDependencyError, UnsupportedError
 from forge.language import interpreted
-from forge.lower.device import SHARE, Call
+from forge.lower.device import SHARE, Action
 from forge.lower.launch import Launch, Task
 from forge.lower.rates import copied_gbps
 from forge.target import TARGETS, DeviceTarget
@@ -58,7 +58,7 @@ class GPU:
 
         return int(SHARE * torch.cuda.mem_get_info(self.index)[0])
 
-    def prepare(self, task: Task) -> Call:
+    def prepare(self, task: Task) -> Action:
         if not isinstance(task, Launch) or interpreted():
             return task
         try:
@@ -70,7 +70,7 @@ class GPU:
             what = f"{task.fn.__name__} with grid {task.grid} cannot be launched on {self}: {error}"
             raise DeviceError(what) from error
 
-    def capture(self, calls: Sequence[Call]) -> Call:
+    def capture(self, calls: Sequence[Action]) -> Action:
         """A graph of `calls`, which run once before: nothing may be compiled or initialized while capturing."""
         import torch
 

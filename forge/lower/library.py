@@ -19,7 +19,7 @@ from forge.graph.op import Op
 from forge.graph.types import TensorType
 from forge.kernels import load
 from forge.lower import eager
-from forge.lower.operands import empty, type_of
+from forge.lower.values import empty, type_of
 
 _SCHEMA: Mapping[type | None, str] = {bool: "bool", int: "SymInt", float: "float", str: "str"}
 

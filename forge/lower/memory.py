@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from forge.graph.ir import Graph, Node, Value
 from forge.graph.types import TensorType
-from forge.lower.operands import activation_planes
+from forge.lower.values import activation_planes
 
 ALIGNMENT = 256  # bytes: a multiple of what kernels assume of pointers (16) and of a cache line of any target
 

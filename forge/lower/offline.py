@@ -16,10 +16,10 @@ from forge.errors import CompileError
 from forge.graph.ir import Node
 from forge.language import require_triton
 from forge.lower.launch import Launch, leaves
-from forge.lower.operands import empty
 from forge.lower.plan import Plan
 from forge.lower.schedule import Place, build
 from forge.lower.sizes import Sizes
+from forge.lower.values import empty
 from forge.target import DeviceTarget
 from forge.triton_internals import absent_driver, amd_code, compiled
 

@@ -15,7 +15,7 @@ from forge.errors import UnsupportedError
 from forge.graph.op import Op
 from forge.lower import eager
 from forge.lower.library import overloads
-from forge.lower.operands import type_of
+from forge.lower.values import type_of
 from forge.quant.packed import Packed
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)

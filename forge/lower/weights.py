@@ -14,7 +14,7 @@ from forge.errors import GraphError, UnsupportedError
 from forge.graph.ir import Node
 from forge.graph.leaves import Part
 from forge.graph.types import DTYPES, TensorType
-from forge.lower.operands import empty, torch_dtype
+from forge.lower.values import empty, torch_dtype
 from forge.quant import Packed, format_of, pack, to_dense
 from forge.quant.tensors import table_of
 

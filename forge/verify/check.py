@@ -12,13 +12,13 @@ from forge.graph.op import Call, Case, Kernel, Op
 from forge.kernels import load
 from forge.lower import schedule
 from forge.lower.launch import Task
-from forge.lower.operands import type_of
 from forge.lower.select import Selection, call_of
+from forge.lower.values import type_of
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 from forge.verify.compare import compare
 from forge.verify.memory import Guarded
-from forge.verify.operands import apart, operands, oracle
+from forge.verify.seeded import apart, operands, oracle
 
 STORE = TuningStore()
 

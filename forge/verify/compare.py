@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from forge.errors import NumericsError
-from forge.lower.operands import type_of
+from forge.lower.values import type_of
 from forge.quant import dense
 from forge.quant.packed import Packed
 

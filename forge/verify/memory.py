@@ -8,7 +8,7 @@ import torch
 
 from forge.errors import NumericsError
 from forge.graph.types import TensorType
-from forge.lower.operands import activation_planes, empty, torch_dtype
+from forge.lower.values import activation_planes, empty, torch_dtype
 from forge.quant.packed import Packed
 
 GUARD = 64  # elements before and after each result, which no kernel may touch

@@ -13,8 +13,8 @@ from forge.amdgcn.code.listing import listing
 from forge.amdgcn.emulate import Checks
 from forge.lower.launch import Launch
 from forge.lower.offline import CodeObject, compile_launch
-from forge.lower.operands import type_of
 from forge.lower.select import call_of
+from forge.lower.values import type_of
 from forge.target import TARGETS
 from forge.verify import build, compare, operands, oracle, serving
 

@@ -11,8 +11,8 @@ from kernels.harness import INTERPRETER, OPS
 
 from forge.language import interpreted
 from forge.lower import eager
-from forge.lower.operands import type_of
 from forge.lower.select import call_of
+from forge.lower.values import type_of
 from forge.target import TARGETS
 from forge.verify import build, compare
 

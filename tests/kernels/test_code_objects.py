@@ -8,8 +8,8 @@ from kernels.harness import kind_of
 from forge.language import interpreted
 from forge.lower.launch import Launch
 from forge.lower.offline import compile_launch
-from forge.lower.operands import type_of
 from forge.lower.select import call_of
+from forge.lower.values import type_of
 from forge.target import AMD_VERIFIED, TARGETS
 from forge.verify import build, operands, serving
 

@@ -168,8 +168,8 @@ def test_heads_split_and_merge_as_views():
 
 def test_a_step_reads_positions_when_it_runs():
     """A step is built once and replayed with other contents."""
-    from forge.lower.operands import type_of
     from forge.lower.select import call_of
+    from forge.lower.values import type_of
     from forge.target import TARGETS
     from forge.verify import build
 

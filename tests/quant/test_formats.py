@@ -9,7 +9,7 @@ import torch
 
 from forge.errors import FileFormatError, UnsupportedError
 from forge.graph.types import DTYPES, tensor
-from forge.lower.operands import type_of
+from forge.lower.values import type_of
 from forge.quant import block_types, dense, dense_as, format_of, formats, pack, random_blocks, to_dense, unpack
 
 pytestmark = pytest.mark.cpu

@@ -16,8 +16,8 @@ from forge.graph.types import tensor
 from forge.kernels.linear import cpu as linear_cpu
 from forge.kernels.linear import linear
 from forge.language import interpreted
-from forge.lower.operands import empty
 from forge.lower.select import Selection, call_of
+from forge.lower.values import empty
 from forge.quant import pack, random_blocks
 from forge.target import TARGETS
 from forge.tune.store import Choice

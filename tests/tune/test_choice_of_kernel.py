@@ -13,9 +13,9 @@ from forge.graph.types import Sym, tensor
 from forge.kernels.linear import linear
 from forge.language import interpreted
 from forge.lower import schedule
-from forge.lower.operands import empty
 from forge.lower.plan import Plan
 from forge.lower.select import call_of
+from forge.lower.values import empty
 from forge.target import TARGETS
 from forge.tune.store import TuningStore
 from forge.verify import compare, operands, oracle

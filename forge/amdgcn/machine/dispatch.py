@@ -15,7 +15,7 @@ import numpy as np
 from forge.amdgcn.code.codeobject import KernelCode
 from forge.amdgcn.code.instruction import EXEC, TTMP7, TTMP8, TTMP9
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT, Machine
-from forge.amdgcn.machine.program import Step
+from forge.amdgcn.machine.program import Bound
 from forge.amdgcn.state.lds import Lds
 from forge.amdgcn.state.memory import Memory, Scratch
 from forge.amdgcn.state.traffic import Meter
@@ -35,7 +35,7 @@ class Dispatch:
     """One launch of a kernel: its steps, the grid in workgroups, the threads of one, and its memory."""
 
     code: KernelCode
-    steps: Mapping[int, Step]
+    steps: Mapping[int, Bound]
     grid: tuple[int, int, int]
     threads: int
     lds: int  # bytes of LDS a workgroup has
@@ -171,7 +171,7 @@ class Dispatch:
         waves.defined |= 1 << index
 
 
-def _touched(step: Step) -> int:
+def _touched(step: Bound) -> int:
     """The registers of a step, as bits of `Waves.defined`."""
     bits = step.needs | step.gives
     for needs, gives in step.passes:

@@ -15,7 +15,7 @@ import numpy as np
 from forge.amdgcn.code.decode import decode_all
 from forge.amdgcn.code.instruction import CDNA_M0, EXEC, M0, VCC
 from forge.amdgcn.instructions import control
-from forge.amdgcn.machine.program import Step, program
+from forge.amdgcn.machine.program import Bound, program
 from forge.amdgcn.state.waves import ACC, SCC, VECTOR, Waves
 from forge.amdgcn.trap import BARRIER, LIMIT, UNINITIALIZED, UNKNOWN, Fault
 from forge.errors import EmulationError
@@ -30,7 +30,7 @@ DEFAULT_LIMIT = 20_000_000  # instructions that a batch of waves may run
 class Machine:
     """Runs a batch of waves through `steps`. `limit` bounds its instructions, one for all waves that run it at once."""
 
-    steps: Mapping[int, Step]
+    steps: Mapping[int, Bound]
     limit: int = DEFAULT_LIMIT
     count_lanes: bool = False
     _ready: list[Waves] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Machine:
         self._ready, self._waiting = self._waiting, []
 
     @staticmethod
-    def _pass_on(step: Step, w: Waves) -> None:
+    def _pass_on(step: Bound, w: Waves) -> None:
         """Results that hold something only if what they are made of does."""
         for needs, gives in step.passes:
             if w.lacks(needs):
@@ -144,12 +144,12 @@ class Machine:
             else:
                 w.defined |= gives
 
-    def _undefined(self, step: Step, w: Waves) -> None:
+    def _undefined(self, step: Bound, w: Waves) -> None:
         missing = w.lacks(step.needs)
         names = [_name(bit) for bit in range(missing.bit_length()) if missing >> bit & 1]
         raise self._error(Fault(UNINITIALIZED, f"registers {', '.join(names)} hold nothing yet"), step, w)
 
-    def _error(self, fault: Fault, step: Step, w: Waves) -> EmulationError:
+    def _error(self, fault: Fault, step: Bound, w: Waves) -> EmulationError:
         where = f"{step.instruction.pc:#x}: {step.instruction}"
         if step.instruction.source:
             where += f" ({step.instruction.source})"

@@ -18,7 +18,7 @@ from forge.errors import EmulationError
 
 
 @dataclass(slots=True)
-class Step:
+class Bound:
     """An instruction and what it does. `needs`, `gives` and `passes` are those of `Registers`: bits of
     `Waves.defined`."""
 
@@ -32,13 +32,13 @@ class Step:
     lanes: int = 0  # active lanes, summed over those times
 
 
-def program(instructions: Mapping[int, Instruction], arch: str, base: int, *, waits: bool = False) -> dict[int, Step]:
+def program(instructions: Mapping[int, Instruction], arch: str, base: int, *, waits: bool = False) -> dict[int, Bound]:
     """The steps of a kernel by program counter. `base` is the address of its code; with `waits`, registers are looked
     at whose load is outstanding. Raises EmulationError for an instruction without a meaning."""
     return {pc: step(instruction, arch, base, waits=waits) for pc, instruction in instructions.items()}
 
 
-def step(instruction: Instruction, arch: str, base: int, *, waits: bool = False) -> Step:
+def step(instruction: Instruction, arch: str, base: int, *, waits: bool = False) -> Bound:
     """Bind one instruction."""
     where = f"{instruction.pc:#x}: {instruction} ({instruction.source})"
     try:
@@ -59,4 +59,4 @@ def step(instruction: Instruction, arch: str, base: int, *, waits: bool = False)
     touched = registers(instruction, arch)
     if waits:
         run = checked(instruction, family(arch), touched, run)
-    return Step(instruction, run, touched.needs, touched.gives, instruction.next, touched.passes)
+    return Bound(instruction, run, touched.needs, touched.gives, instruction.next, touched.passes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeVar
 
-from forge.amdgcn.pseudocode.syntax import Assign, Call, Cast, Expr, Name, Slice, Statement, Type, View
+from forge.amdgcn.pseudocode.syntax import Assign, Cast, Expr, Invocation, Name, Slice, Statement, Type, View
 
 Node = TypeVar("Node")
 _EXACT = Type("i", 64)
@@ -31,7 +31,7 @@ def _rewritten(node: Node) -> Node:
         value = _rewritten(node.value)
         first = node.targets[0]
         if isinstance(first, View) and _integer(first) and isinstance(first.of, Name | Slice):
-            value = Call(f"i64_to_{first.type.kind}{first.type.bits}", (Cast(value, _EXACT),))
+            value = Invocation(f"i64_to_{first.type.kind}{first.type.bits}", (Cast(value, _EXACT),))
         return Assign(node.targets, value)  # type: ignore[return-value]
     if isinstance(node, View) and _integer(node):
         return Cast(node, _EXACT)  # type: ignore[return-value]

@@ -16,12 +16,12 @@ from forge.amdgcn.pseudocode.syntax import (
     Assign,
     Bit,
     Break,
-    Call,
     Declare,
     Define,
     Expr,
     For,
     If,
+    Invocation,
     Name,
     Return,
     Slice,
@@ -195,7 +195,7 @@ class Emitter:
         put = self.let(binary("<<", converted(resized(bits(value), 1), of), at))
         scope[name] = self.let(binary("|", kept, put))
 
-    def called(self, expression: Call, scope: Scope) -> Value:
+    def called(self, expression: Invocation, scope: Scope) -> Value:
         """A call of a function that the text defines, of one it takes for granted, or of another instruction."""
         name, arguments = expression.name, expression.arguments
         values = [self.value(argument, scope) for argument in arguments]

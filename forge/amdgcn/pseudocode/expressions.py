@@ -8,14 +8,14 @@ from forge.amdgcn.pseudocode.operations import binary, choice, negation, truth
 from forge.amdgcn.pseudocode.syntax import (
     Binary,
     Bit,
-    Call,
     Cast,
-    Choice,
     Concat,
     Expr,
+    Invocation,
     Name,
     Number,
     Slice,
+    Ternary,
     Type,
     Unary,
     View,
@@ -31,7 +31,7 @@ class Expressions:
     `arrays` are the declared arrays by name, with the type of an element: "name[3]" is then a variable of its own.
     """
 
-    def __init__(self, variables: Variables, called: Callable[[Call, Scope], Value]) -> None:
+    def __init__(self, variables: Variables, called: Callable[[Invocation, Scope], Value]) -> None:
         self.variables, self.called = variables, called
         self.arrays: dict[str, Type] = {}
 
@@ -70,12 +70,12 @@ class Expressions:
                 return negation(op, self.value(of, scope))
             case Binary(op, left, right):
                 return binary(op, self.value(left, scope), self.value(right, scope))
-            case Choice(condition, yes, no):
+            case Ternary(condition, yes, no):
                 met = self.variables.let(truth(self.value(condition, scope)))
                 return choice(met, self.value(yes, scope), self.value(no, scope))
             case Concat(parts):
                 return self._concatenated([self.value(part, scope) for part in parts])
-            case Call():
+            case Invocation():
                 return self.called(expression, scope)
 
     def _bit(self, of: Value, at: Value) -> Value:

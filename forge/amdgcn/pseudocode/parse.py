@@ -15,20 +15,20 @@ from forge.amdgcn.pseudocode.syntax import (
     Binary,
     Bit,
     Break,
-    Call,
     Cast,
-    Choice,
     Concat,
     Declare,
     Define,
     Expr,
     For,
     If,
+    Invocation,
     Name,
     Number,
     Return,
     Slice,
     Statement,
+    Ternary,
     Type,
     Unary,
     View,
@@ -172,7 +172,7 @@ class _Parser:
             return condition
         yes = self.expression()
         self.take(":")
-        return Choice(condition, yes, self.expression())
+        return Ternary(condition, yes, self.expression())
 
     def binary(self, level: int) -> Expr:
         if level == len(_LEVELS):
@@ -251,7 +251,7 @@ class _Parser:
         if group == "float":
             return Number(float(token.rstrip("F")), Type("f", 32) if token.endswith("F") else None)
         if group == "word":
-            return Call(token, self.listed(")")) if self.accept("(") else Name(token)
+            return Invocation(token, self.listed(")")) if self.accept("(") else Name(token)
         if token == "(":
             of = self.expression()
             self.take(")")

@@ -71,7 +71,7 @@ class Binary:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Ternary:
     condition: Expr
     yes: Expr
     no: Expr
@@ -83,12 +83,12 @@ class Concat:
 
 
 @dataclass(frozen=True)
-class Call:
+class Invocation:
     name: str
     arguments: tuple[Expr, ...]
 
 
-Expr = Number | Name | View | Cast | Bit | Slice | Unary | Binary | Choice | Concat | Call
+Expr = Number | Name | View | Cast | Bit | Slice | Unary | Binary | Ternary | Concat | Invocation
 
 
 @dataclass(frozen=True)

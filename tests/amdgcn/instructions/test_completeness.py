@@ -15,8 +15,8 @@ from kernels.harness import kind_of
 
 from forge.lower.launch import Launch
 from forge.lower.offline import compile_launch
-from forge.lower.operands import type_of
 from forge.lower.select import call_of
+from forge.lower.values import type_of
 from forge.target import TARGETS
 from forge.verify import build, operands, serving
 
