@@ -34,7 +34,7 @@ VALUE_FAULTS = {
     "wrong sign": ("scale, -addend", "scale, addend"),
 }
 DEVICE_FAULTS = {
-    "lost bit": ("decode.codes_5", "decode.codes_4"),
+    "lost bit": ("codes=decode.codes_5", "codes=decode.codes_4"),
     "lost minimum": ("minimum=True", "minimum=False"),
 }
 FILE = "internlm2.model(metadata, tensors)"
