@@ -73,7 +73,7 @@ def attention(
     """
     pages = (2, b.limits.num_pages, int(heads.kv), b.limits.page_size, int(heads.width))
     name, step = f"kv.{b.layer}", b.inputs
-    kv = kv_append(b.graph.state(name, StateType(pages, DTYPES[b.precision.act])), k, v, step.slots)
+    kv = kv_append(b.graph.state(name, StateType(pages, DTYPES[b.precision.act], "pages")), k, v, step.slots)
     b.graph.update(name, kv)
     sequences = (step.page_table, step.query_start, step.query_len, step.context_len)
     y = merge_heads(paged_attention(q, kv, *sequences, scale=heads.scale, window=window))
