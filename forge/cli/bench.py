@@ -4,6 +4,7 @@ forge bench model model.gguf -p 512,2048 -n 128 -r 5   rows as llama-bench print
 forge bench model model.gguf --seqs 1,8,32 -p 0        decoding of several sequences at a time
 forge bench model model.gguf --breakdown               each op within a decode step and a prefill step
 forge bench ops --op linear                            single ops on their largest cases
+forge bench ops --op linear --sweep                    the same at configurations near the one that is used
 forge bench ops --emulate gfx1100 --op linear          what their code for an AMD GPU does, counted on this CPU
 forge bench --emulate gfx1100                          the same of every op
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from forge.compiled import CompiledModel
     from forge.gguf import GGUFFile
     from forge.graph.op import Op
+    from forge.lower.device import Device
 
 SUMMARY = "speed of a model, of its ops, and where time goes"
 
@@ -48,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_compile_flags(model)
     ops = kinds.add_parser("ops", help="single ops on their largest cases")
     ops.add_argument("--target", help='"auto", "cpu", "gpu" or "gpu:1"')
+    ops.add_argument("--sweep", action="store_true", help="at each configuration that differs in one choice, too")
     for verb in (parser, ops):
         given: Any = argparse.SUPPRESS if verb is ops else None  # or what stands before WHAT would be forgotten
         verb.add_argument("--op", action="append", metavar="NAME", default=given, help="only this op; may be repeated")
@@ -65,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if args.emulate:
         if getattr(args, "target", None):
             raise UsageError("--target with --emulate", remedy="--emulate names the target")
+        if getattr(args, "sweep", False):
+            raise UsageError("--sweep with --emulate", remedy="a sweep is of times; what is emulated is counted")
         return counted.show(_chosen(args), args.emulate, args.output)
     if args.kind == "ops":
         return _ops(args)
@@ -148,6 +153,9 @@ def _ops(args: argparse.Namespace) -> int:
     from forge.lower.devices import find
 
     device = find(args.target or "auto")
+    if args.sweep:
+        _sweep(args, device)
+        return 0
     rows = list(measure(_chosen(args), device))
     if args.output == "json":
         emit_json({"target": str(device.target), "rows": [row.json() for row in rows]})
@@ -156,6 +164,29 @@ def _ops(args: argparse.Namespace) -> int:
     shown = [(r.op, r.types, r.kernel.split("[")[0], *_rate(r.rate), f"{r.sample.spread:.0%}") for r in rows]
     emit(markdown(columns, shown))
     return 0
+
+
+def _sweep(args: argparse.Namespace, device: Device) -> None:
+    """A row for each configuration, those of a call together: the one that is used first."""
+    from forge.bench.sweep import Row as SweepRow
+    from forge.bench.sweep import neighbours
+
+    rows: list[SweepRow] = []
+    for row in neighbours(_chosen(args), device):
+        note(str(row))
+        rows.append(row)
+    if args.output == "json":
+        emit_json({"target": str(device.target), "rows": [row.json() for row in rows]})
+        return
+    shown = []
+    for row in rows:
+        config = " ".join(f"{k}={v}" for k, v in row.config.items()) + (f" ({row.origin})" if row.origin else "")
+        types = ", ".join(str(t) for t in row.call.types if t is not None)
+        measured = (
+            (*_rate(row.rate), f"{row.sample.spread:.0%}") if row.rate and row.sample else (row.failure, *[""] * 4)
+        )
+        shown.append((row.kernel.id, types, config, *measured))
+    emit(markdown(("kernel", "operands", "config", ">us", ">GB/s", ">TFLOP/s", ">% of roofline", ">spread"), shown))
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, Op]:

@@ -118,3 +118,12 @@ def test_a_short_call_is_looped_until_the_clock_can_see_it():
     calls = []
     sample = time_host(lambda: calls.append(0), repetitions=3)
     assert 0 < sample.median < 1e-5 and len(calls) > 1000
+
+
+def test_a_sweep_has_a_row_for_each_configuration(forge):
+    found = forge("bench", "ops", "--op", "swiglu", "--sweep", "--target", "cpu", "-o", "json").json
+    kernels = {row["kernel"] for row in found["rows"]}
+    assert kernels == {"swiglu_torch"} and all(row["us"] > 0 and row["error"] < 0.1 for row in found["rows"])
+    assert {row["origin"] for row in found["rows"]} == {"default"}
+    table = forge("bench", "ops", "--op", "swiglu", "--sweep", "--target", "cpu").out
+    assert table.startswith("| kernel ") and "swiglu.swiglu_torch" in table
