@@ -14,9 +14,9 @@ from forge.graph.types import DTYPES, tensor
 from forge.language import interpreted
 from forge.lower.eager import run
 from forge.lower.launch import Site
-from forge.lower.offline import absent_device
 from forge.quant import dense, dense_as, pack, quantize, random_blocks, unpack
 from forge.target import TARGETS
+from forge.triton_internals import absent_driver, compiled
 
 X = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
 GPU, CPU = TARGETS["gfx942"], TARGETS["cpu"]
@@ -93,8 +93,8 @@ def kernel_of(source, folder):
     y = torch.empty(2, 64, dtype=torch.float16, device="meta")
     launch = OPS["dequantize"].kernels["dequantize_tile"].build(site, y, w, out="f16")
     launch = replace(launch, meta={**launch.meta, "W": module.FORMAT})
-    with absent_device(GPU):
-        return launch.fn.run(*launch.args, grid=launch.grid, warmup=True, **launch.meta), module.FORMAT
+    with absent_driver(GPU.backend, GPU.arch, GPU.wave):
+        return compiled(launch.fn, launch.grid, launch.args, launch.meta), module.FORMAT
 
 
 @pytest.mark.compile
