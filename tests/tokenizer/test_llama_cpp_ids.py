@@ -40,7 +40,7 @@ def test_every_split_is_one_that_llama_cpp_was_asked_about():
 
 
 def test_there_are_goldens():
-    assert len(GOLDENS) == 5
+    assert len(GOLDENS) >= 5
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda p: p.stem)
