@@ -7,12 +7,14 @@ op files still import, and the first launch is one clear error.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 from forge.errors import MissingDependencyError
 from forge.triton_internals import interpreting
 
-__all__ = ["MissingTriton", "cdiv", "interpreted", "jit", "next_power_of_2", "require_triton", "tl"]
+__all__ = ["DeviceObject", "MissingTriton", "cdiv", "interpreted", "jit", "next_power_of_2", "require_triton", "tl"]
 
 try:
     import triton
@@ -46,6 +48,24 @@ def require_triton(purpose: str) -> None:
 def jit(fn: Callable[..., Any]) -> Any:
     """`triton.jit`, or a stand-in that explains itself where Triton is missing."""
     return MissingTriton(fn) if triton is None else triton.jit(fn)
+
+
+class DeviceObject:
+    """A constexpr of a kernel that holds numbers and device functions; `seen` are those that a body can read.
+
+    Triton keys compiled kernels by a constexpr's `cache_key` and by its repr, and names functions by the latter. So
+    both stand for all that is seen, and for the sources of the device functions and of what these call.
+    """
+
+    def seen(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    @cached_property
+    def cache_key(self) -> str:
+        return sha256(repr([getattr(value, "cache_key", value) for value in self.seen()]).encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}_{self.cache_key[:16]}"
 
 
 def interpreted() -> bool:

@@ -46,7 +46,7 @@ def dequantize(w, *, out="f16"):
 def _dequantize(y_ptr, w, start, N, K, W: tl.constexpr, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
     first = tl.program_id(0) * ROWS
     k0 = tl.program_id(1) * BLOCK_K
-    tile = load_tile(w, W, start + first, start + N, k0, K, K, ROWS, BLOCK_K)
+    tile = load_tile(w, W, start + first, start + N, k0, K, ROWS, BLOCK_K)
     k = k0 + tl.arange(0, BLOCK_K)
     row = first + tl.arange(0, ROWS)
     mask = (row < N)[:, None] & (k < K)[None, :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
-from forge.kernels.device.tile import load_tile, operand, row_stride
+from forge.kernels.device.tile import load_tile, operand
 from forge.language import cdiv, jit, tl
 from forge.quant import block_types, dense
 from forge.quant.packed import Packed
@@ -56,12 +56,12 @@ def embed(ids, table, *, out="f32"):
 
 
 @jit
-def _embed(y_ptr, ids_ptr, table, V, D, stride, W: tl.constexpr, BLOCK_K: tl.constexpr):
+def _embed(y_ptr, ids_ptr, table, V, D, W: tl.constexpr, BLOCK_K: tl.constexpr):
     t = tl.program_id(0).to(tl.int64)
     k0 = tl.program_id(1) * BLOCK_K
     row = tl.load(ids_ptr + t)
     known = (row >= 0) & (row < V)
-    tile = load_tile(table, W, tl.where(known, row, V), V, k0, D, stride, 1, BLOCK_K)
+    tile = load_tile(table, W, tl.where(known, row, V), V, k0, D, 1, BLOCK_K)
     tile = tl.where(known, tile, float("nan"))
     k = k0 + tl.arange(0, BLOCK_K)
     tl.store(y_ptr + t * D + k[None, :], tile.to(y_ptr.dtype.element_ty), (k < D)[None, :])
@@ -73,7 +73,7 @@ def embed_rows(site, y, ids, table, *, out):
     v, d = table.shape
     grid = (y.shape[0], cdiv(d, site["BLOCK_K"]))
     planes, form = operand(table)
-    return site.launch(_embed, grid, y, ids, planes, v, d, row_stride(table), W=form)
+    return site.launch(_embed, grid, y, ids, planes, v, d, W=form)
 
 
 def _layouts(call):

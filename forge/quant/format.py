@@ -20,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from forge.graph.types import DTYPES, DType, TensorType
+from forge.language import DeviceObject
 from forge.quant import words
 from forge.torch_types import torch_type
 
@@ -46,8 +45,8 @@ class Fields(NamedTuple):
     second: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class QuantFormat:
+@dataclass(frozen=True, repr=False)
+class QuantFormat(DeviceObject):
     """One element type. Immutable; kernels get the whole of it as one constexpr and never look at `name`.
 
     On the host, `split` takes blocks uint8 [B,nbytes] apart and `join` is its inverse; `levels` gives (scale, minimum
@@ -107,15 +106,9 @@ class QuantFormat:
         """Groups a run."""
         return RUN // self.group
 
-    @cached_property
-    def cache_key(self) -> str:
-        """What Triton tells compiled kernels apart by: all that a body can see, the device functions' sources too."""
-        seen = (self.name, self.group, self.bits, self.high, self.minimum, self.numbers, self.residual)
-        sources = [getattr(fn, "cache_key", "") for fn in (self.codes, self.scales)]
-        return sha256(repr((seen, sources)).encode()).hexdigest()
-
-    def __repr__(self) -> str:
-        return f"QuantFormat({self.name} {self.cache_key[:16]})"
+    def seen(self) -> tuple[Any, ...]:
+        numbers = (self.name, self.group, self.bits, self.high, self.minimum, self.numbers, self.residual)
+        return (*numbers, self.codes, self.scales)
 
     def plane_types(self, shape: tuple[int, ...]) -> dict[str, TensorType]:
         """The planes of a tensor of this type and shape, but for the table."""

@@ -67,7 +67,7 @@ def _norm_qkv(
     codes = (groups / tl.where(scale == 0.0, 1.0, scale) * 256.0 + 12582912.0) - 12582912.0
     x = tl.reshape(codes * (1.0 / 256.0) * scale, [D])
     row = tl.arange(0, BLOCK_N)
-    y = tl.sum(load_tile(w, W, 0, N, 0, D, D, BLOCK_N, D) * x[None, :], 1) + tl.load(bias_ptr + row, row < N, 0.0)
+    y = tl.sum(load_tile(w, W, 0, N, 0, D, BLOCK_N, D) * x[None, :], 1) + tl.load(bias_ptr + row, row < N, 0.0)
     first, second = tl.split(tl.reshape(y.to(tl.float16).to(tl.float32), [BLOCK_N // 2, 2]))
     pair = tl.arange(0, BLOCK_N // 2)
     turned = pair < (HEADS + KV_HEADS) * E // 2

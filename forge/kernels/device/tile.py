@@ -1,7 +1,7 @@
 """A tile of an operand of any type, dequantized in registers: what every consumer but the integer GEMV loads.
 
 A body gets an operand as two parameters: a tuple of its planes, by name, and its format as one constexpr (`operand`).
-A plain type's one plane, q, is the tensor itself.
+A plain type's plane q is the tensor itself, and `stride` the elements from one of its rows to the next.
 """
 
 from __future__ import annotations
@@ -26,12 +26,7 @@ def operand(value: Any) -> tuple[Any, QuantFormat]:
     name = type_name(value.dtype)
     if name is None or not DTYPES[name].floating:
         raise UnsupportedError(f"tensors of {value.dtype} hold no weights or activations")
-    return planes_of("q")(value), format_of(DTYPES[name])
-
-
-def row_stride(operand: Any) -> int:
-    """Elements from one row to the next."""
-    return int(operand.shape[-1] if isinstance(operand, Packed) else operand.stride(0))
+    return planes_of("q", "stride")(value, value.stride(0)), format_of(DTYPES[name])
 
 
 @jit
@@ -87,7 +82,7 @@ def _fields(w, W: tl.constexpr, q, at, mask, FIRST: tl.constexpr, COUNT: tl.cons
 
 
 @jit
-def load_tile(w, W: tl.constexpr, first_row, rows, k0, K, stride, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
+def load_tile(w, W: tl.constexpr, first_row, rows, k0, K, ROWS: tl.constexpr, BLOCK_K: tl.constexpr):
     """f32 [ROWS,BLOCK_K] of rows `first_row` and up, columns k0 and up, of a tensor [rows,K]; zero beyond its ends.
 
     k0 and BLOCK_K must be multiples of 32 for a quantized type.
@@ -96,7 +91,7 @@ def load_tile(w, W: tl.constexpr, first_row, rows, k0, K, stride, ROWS: tl.const
         row = first_row + tl.arange(0, ROWS)
         k = k0 + tl.arange(0, BLOCK_K)
         mask = (row < rows)[:, None] & (k < K)[None, :]
-        tile = tl.load(w.q + row.to(tl.int64)[:, None] * stride + k[None, :], mask, 0.0).to(tl.float32)
+        tile = tl.load(w.q + row.to(tl.int64)[:, None] * w.stride + k[None, :], mask, 0.0).to(tl.float32)
     else:
         RUNS: tl.constexpr = BLOCK_K // 32
         # Planes are indexed flat, [ROWS*RUNS]: with one axis the compiler has but one order of lanes to choose.

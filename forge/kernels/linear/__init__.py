@@ -6,10 +6,10 @@ from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
 from forge.kernels.dequantize import dequantize_rows, dequantize_tile
-from forge.kernels.device.tile import operand, row_stride
+from forge.kernels.device.tile import operand
+from forge.kernels.linear import tile
 from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
 from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
-from forge.kernels.linear.tile import linear_tiled
 from forge.language import cdiv, next_power_of_2
 from forge.quant import block_types, format_of
 from forge.quant.packed import Packed
@@ -123,11 +123,6 @@ def _tokens(call):
     return call.types[0].concrete()[0]
 
 
-def _bias(bias, y):
-    """The bias and whether there is one; the pointer of an absent bias is never read."""
-    return (y if bias is None else bias), bias is not None
-
-
 @linear.kernel(
     when=lambda call: _x(call).activation and _tokens(call) <= INT_SUMS,
     space=Space(ROWS=(4, 1, 2), BLOCK_K=(1024, 2048, 4096), STAGES=(1, 2, 3), num_warps=(1, 2, 4)),
@@ -135,9 +130,8 @@ def _bias(bias, y):
 def linear_gemv(site, y, x, w, bias, *, out):
     """Integer products of a8 or a16 and block types; the weight is read once for all tokens."""
     t, n = y.shape
-    bias, has_bias = _bias(bias, y)
     (x_planes, x_form), (w_planes, w_form) = operand(x), operand(w)
-    consts = dict(X=x_form, W=w_form, TOKENS=t, BIAS=has_bias, DOT=DOTS[site.target.int_dot])
+    consts = dict(X=x_form, W=w_form, TOKENS=t, DOT=DOTS[site.target.int_dot])
     return site.launch(gemv_int, (cdiv(n, site["ROWS"]),), y, x_planes, w_planes, bias, n, w.shape[1], **consts)
 
 
@@ -165,10 +159,9 @@ def linear_gemv_float(site, y, x, w, bias, *, out):
 
 def _float_gemv(site, y, x, w, bias):
     t, n = y.shape
-    bias, has_bias = _bias(bias, y)
     planes, form = operand(w)
-    args = (y, x, planes, bias, n, w.shape[1], x.stride(0), row_stride(w))
-    return site.launch(gemv_float, (cdiv(n, site["ROWS"]),), *args, W=form, TOKENS=t, BIAS=has_bias)
+    args = (y, x, planes, bias, n, w.shape[1], x.stride(0))
+    return site.launch(gemv_float, (cdiv(n, site["ROWS"]),), *args, W=form, TOKENS=t)
 
 
 def _fits_library(call):
@@ -199,39 +192,41 @@ def linear_library(site, y, x, w, bias, *, out):
         steps.append(dequantize_rows(site, activations, x, 0))
         x = activations
     if not isinstance(w, Packed):
-        return [*steps, _product(x, w, y)]
+        return [*steps, _library_product(x, w, y)]
     for start in range(0, w.shape[0], weights.shape[0]):
         part = weights[: w.shape[0] - start]
         steps.append(dequantize_rows(site, part, w, start))
-        steps.append(_product(x, part, y[:, start : start + part.shape[0]]))
+        steps.append(_library_product(x, part, y[:, start : start + part.shape[0]]))
     return steps
 
 
-def _product(x, w, y):
+def _library_product(x, w, y):
     import torch
 
     columns = w.t()
     return lambda: torch.mm(x, columns, out=y)
 
 
-def _mode(x, w, wide, target):
-    """What the matrix units are given (see `linear_tiled`), for operands of these formats.
+def _product(x, w, wide, target):
+    """What the matrix units are given for operands of these formats, to a result in f32 if `wide`.
 
     Where they flush denormals, parts of an f32 result's operands would be lost: it is made in single precision.
     """
     if wide and target.flushes_halves and not (x.plain and w.plain):
-        return "f32"
+        return tile.F32
     if (x.name == "f16" or x.dtype.activation) and (w.name == "f16" or not w.plain):
-        return "f16"
+        if not wide or w.plain:
+            return tile.F16
+        return tile.F16_W_TWICE if x.plain else tile.F16_BOTH_TWICE
     if x.name in ("f16", "bf16") and w.name == "bf16":
-        return "bf16"
-    return "f32"
+        return tile.BF16_X_TWICE if x.name == "f16" else tile.BF16
+    return tile.F32
 
 
 def _narrow(call):
     x, w = (format_of(t.dtype) for t in call.types[:2])
     wide = call.results[0].dtype.name == "f32"
-    return _mode(x, w, wide, call.target) != "f32"
+    return _product(x, w, wide, call.target) != tile.F32
 
 
 @linear.kernel(
@@ -270,22 +265,12 @@ def linear_tile_f32(site, y, x, w, bias, *, out):
 
 def _tiles(site, y, x, w, bias, block_m=None):
     t, n = y.shape
-    bias, has_bias = _bias(bias, y)
     (x_planes, x_form), (w_planes, w_form) = operand(x), operand(w)
-    wide = str(y.dtype) == "torch.float32"
-    mode = _mode(x_form, w_form, wide, site.target)
+    product = _product(x_form, w_form, str(y.dtype) == "torch.float32", site.target)
     block_m = site["BLOCK_M"] if block_m is None else block_m
-    consts = {
-        "BLOCK_M": block_m,
-        "BIAS": has_bias,
-        "MODE": mode,
-        "SPLIT_X": (mode == "bf16" and x_form.name == "f16") or (mode == "f16" and wide and not x_form.plain),
-        "SPLIT_W": mode == "f16" and wide and not w_form.plain,
-    }
     grid = (cdiv(t, block_m) * cdiv(n, site["BLOCK_N"]),)
-    strides = (row_stride(x), row_stride(w))
-    args = (y, x_planes, w_planes, bias, t, n, w.shape[1], *strides)
-    return site.launch(linear_tiled, grid, *args, X=x_form, W=w_form, **consts)
+    consts = dict(X=x_form, W=w_form, PRODUCT=product, BLOCK_M=block_m)
+    return site.launch(tile.linear_tiled, grid, y, x_planes, w_planes, bias, t, n, w.shape[1], **consts)
 
 
 linear.kernel(on="cpu", when=is_head, layouts=lambda call: {"w": ("dense:f16",)}, workspace=head_workspace)(linear_head)

@@ -56,7 +56,7 @@ def gemv_int(
     y_ptr,  # [TOKENS,N]
     x,  # planes of a8 or a16 [TOKENS,K]
     w,  # planes [N,K]
-    bias_ptr,  # f32[N]
+    bias_ptr,  # f32[N], or None
     N,
     K,
     X: tl.constexpr,
@@ -65,7 +65,6 @@ def gemv_int(
     ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
-    BIAS: tl.constexpr,
     DOT: tl.constexpr,
 ):
     """y[TOKENS,N] from a8 or a16 [TOKENS,K] and a quantized weight [N,K]. A lane holds runs of 32 weights."""
@@ -131,7 +130,7 @@ def gemv_int(
                 grown_by -= minimums[0] * tl.load(x.sum + x_run, run_mask, 0.0)
             grown = grown + (grown_by,)  # noqa: RUF005
         sums = grown
-    _store_sums(y_ptr, bias_ptr, sums, N, TOKENS, ROWS, BIAS)
+    _store_sums(y_ptr, bias_ptr, sums, N, TOKENS, ROWS)
 
 
 @jit
@@ -139,40 +138,38 @@ def gemv_float(
     y_ptr,  # [TOKENS,N]
     x_ptr,  # [TOKENS,K]
     w,  # planes [N,K]
-    bias_ptr,  # f32[N]
+    bias_ptr,  # f32[N], or None
     N,
     K,
     x_stride,
-    w_stride,
     W: tl.constexpr,
     TOKENS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
-    BIAS: tl.constexpr,
 ):
     """y[TOKENS,N] from floating-point x[TOKENS,K] and a weight [N,K] of any type, dequantized in registers."""
     sums = ()
     for _ in tl.static_range(TOKENS):
         sums = sums + (tl.zeros([ROWS, BLOCK_K], tl.float32),)  # noqa: RUF005
     for k0 in tl.range(0, K, BLOCK_K, num_stages=STAGES):
-        tile = load_tile(w, W, tl.program_id(0) * ROWS, N, k0, K, w_stride, ROWS, BLOCK_K)
+        tile = load_tile(w, W, tl.program_id(0) * ROWS, N, k0, K, ROWS, BLOCK_K)
         k = k0 + tl.arange(0, BLOCK_K)
         grown = ()
         for token in tl.static_range(TOKENS):
             x = tl.load(x_ptr + token * x_stride + k, k < K, 0.0).to(tl.float32)
             grown = grown + (sums[token] + tile * x[None, :],)  # noqa: RUF005
         sums = grown
-    _store_sums(y_ptr, bias_ptr, sums, N, TOKENS, ROWS, BIAS)
+    _store_sums(y_ptr, bias_ptr, sums, N, TOKENS, ROWS)
 
 
 @jit
-def _store_sums(y_ptr, bias_ptr, sums, N, TOKENS: tl.constexpr, ROWS: tl.constexpr, BIAS: tl.constexpr):
-    """y[token] = the sum of each row's lanes, and the bias."""
+def _store_sums(y_ptr, bias_ptr, sums, N, TOKENS: tl.constexpr, ROWS: tl.constexpr):
+    """y[token] = the sum of each row's lanes, and the bias where there is one."""
     n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     row_mask = n < N
     bias = tl.zeros([ROWS], tl.float32)
-    if BIAS:
+    if bias_ptr is not None:
         bias = tl.load(bias_ptr + n, row_mask, 0.0)
     for token in tl.static_range(TOKENS):
         y = tl.sum(sums[token], 1) + bias

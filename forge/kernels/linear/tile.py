@@ -1,9 +1,15 @@
 """Device code of `linear` for many tokens: the weight is dequantized tile by tile and multiplied by matrix units."""
 
+# mypy: disable-error-code="assignment, misc"
+# A tuple that grows in an unrolled loop, as Triton has it, is beyond mypy.
+
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from forge.kernels.device.tile import load_tile
-from forge.language import dot, jit, tl
+from forge.language import DeviceObject, dot, jit, tl
 
 
 @jit
@@ -14,34 +20,80 @@ def split_f16(x):
 
 
 @jit
+def in_f32(x, w, sums):
+    """Single precision throughout."""
+    return (dot(x, w, sums[0]),)
+
+
+@jit
+def in_bf16(x, w, sums):
+    """A bfloat16 weight as it is, and x rounded to bfloat16."""
+    return (dot(x.to(tl.bfloat16), w.to(tl.bfloat16), sums[0]),)
+
+
+@jit
+def in_bf16_x_twice(x, w, sums):
+    """A bfloat16 weight as it is, and x in two parts, which together hold any fp16 number."""
+    hi, w = x.to(tl.bfloat16), w.to(tl.bfloat16)
+    return (dot((x - hi.to(tl.float32)).to(tl.bfloat16), w, dot(hi, w, sums[0])),)
+
+
+@jit
+def in_f16(x, w, sums):
+    """Both rounded to fp16."""
+    return (dot(x.to(tl.float16), w.to(tl.float16), sums[0]),)
+
+
+@jit
+def in_f16_w_twice(x, w, sums):
+    """x rounded to fp16, and w in two parts, which keep about 22 bits. The second sum counts 2048ths."""
+    x = x.to(tl.float16)
+    w_hi, w_lo = split_f16(w)
+    return dot(x, w_hi, sums[0]), dot(x, w_lo, sums[1])
+
+
+@jit
+def in_f16_both_twice(x, w, sums):
+    """x and w in two parts each, which keep about 22 bits. The second sum counts 2048ths."""
+    x_hi, x_lo = split_f16(x)
+    w_hi, w_lo = split_f16(w)
+    return dot(x_hi, w_hi, sums[0]), dot(x_hi, w_lo, dot(x_lo, w_hi, sums[1]))
+
+
+@dataclass(frozen=True, repr=False)
+class Product(DeviceObject):
+    """What the matrix units are given, and how many sums that makes."""
+
+    multiply: Any
+    sums: int = 1
+
+    def seen(self) -> tuple[Any, ...]:
+        return self.multiply, self.sums
+
+
+F32, BF16, BF16_X_TWICE, F16 = (Product(fn) for fn in (in_f32, in_bf16, in_bf16_x_twice, in_f16))
+F16_W_TWICE, F16_BOTH_TWICE = Product(in_f16_w_twice, 2), Product(in_f16_both_twice, 2)
+
+
+@jit
 def linear_tiled(
     y_ptr,  # [T,N]
     x,  # planes [T,K]
     w,  # planes [N,K]
-    bias_ptr,  # f32[N]
+    bias_ptr,  # f32[N], or None
     T,
     N,
     K,
-    x_stride,
-    w_stride,
     X: tl.constexpr,
     W: tl.constexpr,
+    PRODUCT: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
     BAND: tl.constexpr,
-    BIAS: tl.constexpr,
-    MODE: tl.constexpr,
-    SPLIT_X: tl.constexpr,
-    SPLIT_W: tl.constexpr,
 ):
-    """y[T,N] from x[T,K] (floating, a8 or a16) and a weight [N,K] of any type, summed in fp32.
-
-    MODE names what the matrix units are given. "f16": both rounded to fp16; an operand whose SPLIT is set goes in two
-    parts and keeps about 22 bits. "bf16": a bfloat16 weight as it is, and x in one part or, split, in two, which
-    together hold any fp16 number. "f32": single precision throughout.
-    """
+    """y[T,N] from x[T,K] (floating, a8 or a16) and a weight [N,K] of any type, summed in fp32."""
     # Programs that run together share weights in the L2 cache: a band of BAND tiles of tokens, then the next rows.
     tiles_m, tiles_n = tl.cdiv(T, BLOCK_M), tl.cdiv(N, BLOCK_N)
     band = tl.program_id(0) // (BAND * tiles_n)
@@ -49,30 +101,19 @@ def linear_tiled(
     place = tl.program_id(0) % (BAND * tiles_n)
     t0 = (band * BAND + place % height) * BLOCK_M
     n0 = (place // height) * BLOCK_N
-    acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    low = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    SUMS: tl.constexpr = PRODUCT.sums
+    sums = ()
+    for _ in tl.static_range(SUMS):
+        sums = sums + (tl.zeros([BLOCK_M, BLOCK_N], tl.float32),)  # noqa: RUF005
     for k0 in tl.range(0, K, BLOCK_K, num_stages=STAGES):
-        a = load_tile(x, X, t0, T, k0, K, x_stride, BLOCK_M, BLOCK_K)
-        b = tl.trans(load_tile(w, W, n0, N, k0, K, w_stride, BLOCK_N, BLOCK_K))
-        if MODE == "f32":
-            acc = dot(a, b, acc)
-        elif MODE == "bf16":
-            hi = a.to(tl.bfloat16)
-            acc = dot(hi, b.to(tl.bfloat16), acc)
-            if SPLIT_X:
-                acc = dot((a - hi.to(tl.float32)).to(tl.bfloat16), b.to(tl.bfloat16), acc)
-        else:
-            a_hi, a_lo = split_f16(a)
-            b_hi, b_lo = split_f16(b)
-            acc = tl.dot(a_hi, b_hi, acc)
-            if SPLIT_X:
-                low = tl.dot(a_lo, b_hi, low)
-            if SPLIT_W:
-                low = tl.dot(a_hi, b_lo, low)
-    if SPLIT_X or SPLIT_W:
-        acc += low * (1.0 / 2048.0)
+        x_tile = load_tile(x, X, t0, T, k0, K, BLOCK_M, BLOCK_K)
+        w_tile = load_tile(w, W, n0, N, k0, K, BLOCK_N, BLOCK_K)
+        sums = PRODUCT.multiply(x_tile, tl.trans(w_tile), sums)
+    acc = sums[0]
+    if SUMS == 2:
+        acc += sums[1] * (1.0 / 2048.0)
     t, n = t0 + tl.arange(0, BLOCK_M), n0 + tl.arange(0, BLOCK_N)
-    if BIAS:
+    if bias_ptr is not None:
         acc += tl.load(bias_ptr + n, n < N, 0.0)[None, :]
     mask = (t < T)[:, None] & (n < N)[None, :]
     tl.store(y_ptr + t.to(tl.int64)[:, None] * N + n[None, :], acc.to(y_ptr.dtype.element_ty), mask)
