@@ -102,6 +102,8 @@ class LLM:
 
     `generate`, `chat`, `stream` and `stream_async` may run at the same time: their requests share the engine's steps.
     Options are those of `compile`. Close it, or use it in a `with` block, to stop its thread and free the device.
+
+    max_requests  requests that may wait and run at a time; more raise QueueFullError. None, the default, for no bound.
     """
 
     def __init__(
@@ -110,13 +112,14 @@ class LLM:
         *,
         tokenizer: Tokenizer | None = None,
         progress: Progress | None = None,
+        max_requests: int | None = None,
         **options: Any,
     ) -> None:
         gguf = arguments.model_of(model)
         self.tokenizer = tokenizer or Tokenizer.from_gguf(gguf)
         self.model = compile(gguf, **options)
         self.model.load(progress)
-        self.engine = Engine(self.model, self.tokenizer)
+        self.engine = Engine(self.model, self.tokenizer, max_requests=max_requests)
         self._service = Service(self.engine)
 
     def __enter__(self) -> LLM:
@@ -124,6 +127,11 @@ class LLM:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def serve(self) -> None:
+        """From now on let a thread step the engine for all callers, as a server wants; until then one steps only while
+        requests of an event loop run."""
+        self._service.serve()
 
     def close(self) -> None:
         """Cancel what is running and stop the engine's thread. Idempotent."""

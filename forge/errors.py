@@ -97,5 +97,9 @@ class RequestError(ForgeError):
     """One request is refused or ended; the others go on."""
 
 
+class QueueFullError(RequestError):
+    """As many requests wait and run as may; one more is taken when one of them has ended."""
+
+
 class CacheFullError(RequestError):
     """A request needs more KV pages than the pool has in all."""

@@ -40,6 +40,14 @@ class Admission:
     def _encode(self, request_id: str, prompt: str) -> list[int]:
         if self._tokenizer is None:
             raise UsageError("a prompt of text needs a tokenizer", remedy="give the prompt as token ids")
+        context, fewest = self._scheduler.context_length, self._tokenizer.fewest_tokens(prompt)
+        if fewest >= context:  # found at once, where encoding would take long
+            raise RequestError(
+                f"the prompt's {len(prompt):,} characters are at least {fewest:,} tokens, and one must follow; the "
+                f"context length is {context}",
+                where=f"request {request_id!r}",
+                remedy="shorten the prompt or open the model with a longer context",
+            )
         return self._tokenizer.encode(prompt)
 
     def _requests(self, request_id: str, ids: list[int], params: SamplingParams) -> list[Request]:

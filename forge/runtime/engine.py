@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +13,7 @@ from forge.runtime.admission import Admission
 from forge.runtime.batch import BatchBuilder
 from forge.runtime.completion import Completion, Tokenizer
 from forge.runtime.group import Group
+from forge.runtime.inbox import Inbox
 from forge.runtime.output import RequestOutput
 from forge.runtime.pages import PagePool
 from forge.runtime.params import SamplingParams
@@ -54,8 +52,8 @@ class Engine:
     """Runs requests on a `Runner`, several at a time.
 
     Threads: one thread at a time calls `step`, and it alone reads `stats`, `pool`, `slots` and `scheduler` exactly.
-    `add`, `cancel` and `has_work` may be called from any thread at any time; they take effect at the start of the next
-    step.
+    `add`, `cancel`, `has_work` and the `inbox` may be used from any thread at any time; requests and cancellations take
+    effect at the start of the next step.
     A ForgeError of the runner fails the requests of its step, a memory error while there are several to a step only
     makes the steps smaller; either way the engine stays usable and keeps every page and slot accounted for.
     """
@@ -67,6 +65,7 @@ class Engine:
         *,
         max_batched_tokens: int | None = None,
         max_seqs: int | None = None,
+        max_requests: int | None = None,
     ) -> None:
         tokens = runner.max_tokens if max_batched_tokens is None else max_batched_tokens
         seqs = runner.max_seqs if max_seqs is None else max_seqs
@@ -79,15 +78,11 @@ class Engine:
             self.pool, max_tokens=tokens, max_seqs=seqs, context_length=runner.context_length, slots=self.slots
         )
         self.stats = EngineStats()
-        self._admission = Admission(runner.vocab_size, tokenizer, self.scheduler)
+        self.inbox = Inbox(Admission(runner.vocab_size, tokenizer, self.scheduler), max_requests)
         self._builder = BatchBuilder(
             max_tokens=tokens, max_seqs=seqs, page_size=runner.page_size, context_length=runner.context_length
         )
         self._sampler = Sampler(runner.vocab_size, runner.device)
-        self._lock = threading.Lock()  # guards the three below
-        self._groups: dict[str, Group] = {}
-        self._inbox: deque[tuple[bool, Group]] = deque()  # (whether it is new, else to be cancelled; the group)
-        self._names = itertools.count()
         self._unwaited: PendingSamples | None = None  # of a step that gave no token
         self._owners: dict[Request, tuple[Group, Completion]] = {}
         self._changed: dict[str, tuple[Group, list[Completion]]] = {}  # what the next report tells
@@ -95,8 +90,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step has anything to do or to report."""
-        with self._lock:
-            return bool(self._groups)
+        return len(self.inbox) > 0
 
     def add(
         self,
@@ -106,28 +100,13 @@ class Engine:
         request_id: str | None = None,
         prompt_text: str | None = None,
     ) -> str:
-        """Queue a request and return its id. A prompt given as ids may bring its text for the outputs.
-
-        Raises RequestError or CacheFullError for what can never run, UsageError for arguments that do not fit.
-        """
-        if request_id is None:
-            request_id = f"request-{next(self._names)}"
-        group = self._admission.group(request_id, prompt, params or SamplingParams(), prompt_text)
-        with self._lock:
-            if request_id in self._groups:
-                raise UsageError(f"request id {request_id!r} is in use", remedy="give each running request its own id")
-            self._groups[request_id] = group
-            self._inbox.append((True, group))
-        return request_id
+        """Queue a request and return its id. Raises as `Inbox.prepare` does."""
+        group = self.inbox.prepare(prompt, params, request_id=request_id, prompt_text=prompt_text)
+        return self.inbox.submit([group])[0]
 
     def cancel(self, request_id: str) -> bool:
         """End a request; the next step frees its pages and reports it as "abort". False if there is none (any more)."""
-        with self._lock:
-            group = self._groups.get(request_id)
-            if group is None:
-                return False
-            self._inbox.append((False, group))
-            return True
+        return self.inbox.cancel(request_id)
 
     def step(self) -> list[RequestOutput]:
         """Compute one batch; returns what changed, request by request. Empty when there is nothing to do."""
@@ -150,10 +129,7 @@ class Engine:
         return self._report()
 
     def _take_inbox(self) -> None:
-        with self._lock:
-            inbox = list(self._inbox)
-            self._inbox.clear()
-        for new, group in inbox:
+        for new, group in self.inbox.take():
             if new:
                 self._owners.update((c.request, (group, c)) for c in group.completions)
                 self.scheduler.add(group.completions[0].request)
@@ -265,8 +241,7 @@ class Engine:
         outputs = []
         for group, completions in changed.values():
             if group.finished:
-                with self._lock:
-                    del self._groups[group.id]
+                self.inbox.forget(group)
             if (output := group.output(completions)) is not None:
                 outputs.append(output)
         return outputs

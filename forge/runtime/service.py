@@ -1,21 +1,26 @@
 """Service: callers in any thread or event loop share one engine, and each gets the outputs of its own requests.
 
-The caller that waits steps the engine itself, if nobody else does, and hands out what every step gives. So a lone
-caller computes in its own thread, and needs no other: a CPU's worker threads are then those that the caller's other
-work has, and do not compete with a second set. An event loop must not be held up, so for its requests a thread steps.
+Two ways to step. The caller that waits steps the engine itself, if nobody else does, and hands out what every step
+gives: so a lone caller computes in its own thread, and a CPU's worker threads are those that its other work has, and
+do not compete with a second set. Or a thread steps, and every caller waits: while a request of an event loop runs,
+which must not be held up, and always once `serve` was called.
+
+Prompts are encoded and checked before the lock is taken, and for an event loop in a thread of its pool: a long prompt
+holds up nobody but its caller.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from forge.errors import ForgeError, RequestError
 from forge.runtime.engine import Engine
+from forge.runtime.group import Group
+from forge.runtime.interrupts import interrupts_held
 from forge.runtime.output import RequestOutput
 from forge.runtime.params import SamplingParams
 
@@ -31,22 +36,31 @@ class Service:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._changed = threading.Condition()  # guards the four below; notified when one changes or an output is there
+        self._changed = threading.Condition()  # guards what follows; notified when it changes or an output is there
         self._listeners: dict[str, Callable[[Event], None]] = {}
         self._stepping = False
         self._ended: BaseException | None = None
-        self._loop_requests: set[str] = set()  # of event loops, for which the thread steps
+        self._loop_requests: set[str] = set()  # of event loops
+        self._serving = False
         self._thread: threading.Thread | None = None
+
+    def serve(self) -> None:
+        """From now on a thread steps the engine, for every caller."""
+        with self._changed:
+            self._check_open()
+            self._serving = True
+            self._start_thread()
+            self._changed.notify_all()
 
     def complete(self, requests: Sequence[tuple[Prompt, SamplingParams]]) -> list[RequestOutput]:
         """Run requests to their end; outputs in their order. All are added, or none."""
         events: deque[Event] = deque()
         ids: list[str] = []
         done: dict[str, RequestOutput] = {}
+        groups = [self._engine.inbox.prepare(prompt, params) for prompt, params in requests]
         try:
             with self._changed:  # so that no output comes before its listener is known
-                for prompt, params in requests:
-                    ids.append(self._add(prompt, params, events.append))
+                ids = self._add(groups, events.append)
             while len(done) < len(ids):
                 output = self._next(events)
                 if output.finished:
@@ -58,8 +72,9 @@ class Service:
     def stream(self, prompt: Prompt, params: SamplingParams) -> Iterator[RequestOutput]:
         """The outputs of one request as they come. Closing the iterator cancels it."""
         events: deque[Event] = deque()
+        group = self._engine.inbox.prepare(prompt, params)
         with self._changed:
-            request = self._add(prompt, params, events.append)
+            (request,) = self._add([group], events.append)
         return self._follow(request, events)
 
     def _follow(self, request: str, events: deque[Event]) -> Iterator[RequestOutput]:
@@ -81,12 +96,11 @@ class Service:
             with suppress(RuntimeError):  # the loop has closed: nobody listens any more
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
+        group = await asyncio.to_thread(self._engine.inbox.prepare, prompt, params)
         with self._changed:
-            request = self._add(prompt, params, deliver)
+            (request,) = self._add([group], deliver)
             self._loop_requests.add(request)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._step_for_loops, name="forge-engine", daemon=True)
-                self._thread.start()
+            self._start_thread()
         finished = False
         try:
             while not finished:
@@ -104,14 +118,27 @@ class Service:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def _add(self, prompt: Prompt, params: SamplingParams, deliver: Callable[[Event], None]) -> str:
-        """Queue a request; the caller holds the condition."""
+    @property
+    def _threaded(self) -> bool:
+        """Whether the thread steps, and nobody else; the caller holds the condition."""
+        return self._serving or bool(self._loop_requests)
+
+    def _check_open(self) -> None:
         if self._ended is not None:
             raise self._ended
-        request = self._engine.add(prompt, params)
-        self._listeners[request] = deliver
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="forge-engine", daemon=True)
+            self._thread.start()
+
+    def _add(self, groups: Sequence[Group], deliver: Callable[[Event], None]) -> list[str]:
+        """Queue requests, all or none; the caller holds the condition."""
+        self._check_open()
+        requests = self._engine.inbox.submit(groups)
+        self._listeners.update(dict.fromkeys(requests, deliver))
         self._changed.notify_all()
-        return request
+        return requests
 
     def _drop(self, requests: Sequence[str]) -> None:
         """Stop listening to these requests and cancel them."""
@@ -121,7 +148,7 @@ class Service:
                 self._loop_requests.discard(request)
                 self._engine.cancel(request)
             # Where nobody is left to step, the engine would not hear of it, and their pages not come back.
-            last = bool(requests) and not self._stepping and not self._listeners and self._ended is None
+            last = bool(requests) and not (self._stepping or self._serving or self._listeners or self._ended)
             self._stepping |= last
             self._changed.notify_all()
         if last:
@@ -131,27 +158,31 @@ class Service:
         """The caller's next output; steps the engine for everybody until it is there, or waits for who does."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: events or not self._stepping)
+                self._changed.wait_for(lambda: events or not (self._stepping or self._threaded))
                 if events:
                     return _raised(events.popleft())
                 self._stepping = True
             self._step()
 
-    def _step_for_loops(self) -> None:
-        """The thread: steps while a request of an event loop runs and no caller does it."""
+    def _run(self) -> None:
+        """The thread."""
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._ended is not None or (bool(self._loop_requests) and not self._stepping)
-                )
+                self._changed.wait_for(self._due)
                 if self._ended is not None:
                     return
                 self._stepping = True
             self._step()
 
+    def _due(self) -> bool:
+        """Whether the thread has something to do: to step, or to end."""
+        if self._ended is not None:
+            return True
+        return self._threaded and not self._stepping and (bool(self._loop_requests) or self._engine.has_work)
+
     def _step(self) -> None:
         """One step; the caller has claimed it by `_stepping`. What goes wrong ends the service."""
-        with _whole():
+        with interrupts_held():
             self._step_and_tell()
 
     def _step_and_tell(self) -> None:
@@ -181,31 +212,6 @@ class Service:
         for deliver in waiting:
             deliver(self._ended)
         self._changed.notify_all()
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done: a step cut short would leave requests half committed.
-
-    Pressed twice it takes effect at once, for a device that hangs. Signals reach only the main thread.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        pressed.append(number)
-        if len(pressed) > 1:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-    if pressed:
-        signal.raise_signal(signal.SIGINT)
 
 
 def _raised(event: Event) -> RequestOutput:

@@ -85,6 +85,14 @@ class Tokenizer:
             out.append(vocabulary.eos_id)
         return out
 
+    def fewest_tokens(self, text: str) -> int:
+        """A number of tokens that `text` has at least, without encoding it: no token is longer than the longest one.
+
+        Of a vocabulary with tokens that swallow white space, only the rest is counted.
+        """
+        length = len(text) if not self.vocabulary.strip_after else sum(map(len, text.split()))
+        return -(-length // self._longest)
+
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD.
 
@@ -137,6 +145,11 @@ class Tokenizer:
         if after_bos and self.vocabulary.add_space_prefix:
             return raw.removeprefix(b" ")
         return raw
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of a text that one token can stand for; in a byte-level vocabulary a character is a byte."""
+        return max(map(len, self.vocabulary.texts))
 
     @cached_property
     def _all_specials(self) -> list[tuple[str, int]]:

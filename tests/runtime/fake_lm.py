@@ -125,6 +125,9 @@ class FakeTokenizer:
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         return [1 + ord(c) % 10 for c in text]
 
+    def fewest_tokens(self, text: str) -> int:
+        return len(text) // 2
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         return b"".join(_PIECES[i] for i in ids).decode("utf-8", "replace")
 

@@ -12,7 +12,15 @@ import pytest
 import torch
 from runtime.fake_lm import EOS, VOCAB, FakeRunner, FakeTokenizer, expected
 
-from forge.errors import CacheFullError, DeviceError, MemoryPlanError, NumericsError, RequestError, UsageError
+from forge.errors import (
+    CacheFullError,
+    DeviceError,
+    MemoryPlanError,
+    NumericsError,
+    QueueFullError,
+    RequestError,
+    UsageError,
+)
 from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.engine import Engine
 from forge.runtime.output import RequestOutput
@@ -421,6 +429,34 @@ def test_refusals_name_the_numbers_and_leave_no_trace(
     with pytest.raises(error, match=names):
         engine.add(prompt, SamplingParams(**fields), request_id="x")
     assert not engine.has_work and not engine.cancel("x") and engine.step() == []
+
+
+def test_an_absurd_prompt_is_refused_before_it_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _engine()
+    monkeypatch.setattr(FakeTokenizer, "encode", lambda *args, **kwargs: pytest.fail("encoded"))
+    with pytest.raises(
+        RequestError, match=r"2,000,000 characters are at least 1,000,000 tokens.*context length is 128"
+    ):
+        engine.add("x" * 2_000_000)
+    assert not engine.has_work
+
+
+def test_no_more_requests_than_may_wait() -> None:
+    engine = Engine(FakeRunner(max_seqs=1), FakeTokenizer(), max_requests=3)
+    params = SamplingParams(temperature=0, max_tokens=2, ignore_eos=True)
+    ready = engine.inbox.prepare([9], params)
+    names = [engine.add([i], params) for i in (1, 2, 3)]
+    for refused in (lambda: engine.add("text", params), lambda: engine.inbox.submit([ready])):
+        with pytest.raises(QueueFullError, match=r"3 requests wait or run.*more than max_requests=3"):
+            refused()
+    while not any(output.finished for output in engine.step()):
+        pass
+    names += engine.inbox.submit([ready])
+    last = _drain(engine)
+    for name, prompt in zip(names[1:], ([2], [3], [9]), strict=True):
+        _agree(last[name], prompt, params)
+    with pytest.raises(UsageError, match="max_requests"):
+        Engine(FakeRunner(), None, max_requests=0)
 
 
 def test_ids_in_use_and_limits_over_the_runner_are_refused() -> None:

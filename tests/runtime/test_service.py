@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 from runtime.fake_lm import FakeRunner, FakeTokenizer, expected
 
-from forge.errors import ForgeError, RequestError
+from forge.errors import ForgeError, QueueFullError, RequestError
 from forge.runtime.engine import Engine
 from forge.runtime.params import SamplingParams
-from forge.runtime.service import Service
+from forge.runtime.service import Prompt, Service
 
 pytestmark = pytest.mark.cpu
 GREEDY = SamplingParams(temperature=0, max_tokens=20, seed=0, ignore_eos=True)
@@ -119,4 +120,116 @@ def test_a_lone_caller_computes_in_its_own_thread() -> None:
     service = Service(Engine(runner, FakeTokenizer()))
     service.complete([([1], GREEDY)])
     assert seen == {threading.current_thread()}
+    service.close()
+
+
+class _SlowTokenizer(FakeTokenizer):
+    """Encodes a text that begins with "long" once it is told to."""
+
+    def __init__(self) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        if text.startswith("long"):
+            self.began.set()
+            assert self.go_on.wait(10)
+        return super().encode(text)
+
+
+def test_a_long_prompt_holds_up_no_event_loop_and_no_caller() -> None:
+    """While it is encoded, other requests of the loop and of threads run to their end."""
+    tokenizer = _SlowTokenizer()
+    service = Service(Engine(FakeRunner(), tokenizer))
+    other = expected([1], GREEDY).ids
+
+    async def gather(prompt: Prompt) -> list[int]:
+        outputs = [output async for output in service.stream_async(prompt, GREEDY)]
+        return outputs[-1].outputs[0].token_ids
+
+    async def serve() -> list[int]:
+        slow = asyncio.create_task(gather("long"))
+        while not tokenizer.began.is_set():
+            await asyncio.sleep(0.001)
+        assert await asyncio.wait_for(gather([1]), 5) == other
+        ((found,),) = (await asyncio.wait_for(asyncio.to_thread(service.complete, [([1], GREEDY)]), 5),)
+        assert found.outputs[0].token_ids == other and not slow.done()
+        tokenizer.go_on.set()
+        return await asyncio.wait_for(slow, 5)
+
+    assert asyncio.run(serve()) == expected(FakeTokenizer().encode("long"), GREEDY).ids
+    service.close()
+
+
+@pytest.mark.parametrize("way", ["complete", "stream"])
+def test_a_long_prompt_of_a_thread_holds_up_no_other(way: str) -> None:
+    tokenizer = _SlowTokenizer()
+    service = Service(Engine(FakeRunner(), tokenizer))
+
+    def slow() -> Any:
+        if way == "complete":
+            return service.complete([("long", GREEDY)])[0]
+        return list(service.stream("long", GREEDY))[-1]
+
+    def quick() -> Any:
+        tokenizer.began.wait(5)
+        found = service.complete([([1], GREEDY)])[0]
+        tokenizer.go_on.set()
+        return found
+
+    long, short = _outcomes(slow, quick)
+    assert short.outputs[0].token_ids == expected([1], GREEDY).ids
+    assert long.outputs[0].token_ids == expected(FakeTokenizer().encode("long"), GREEDY).ids
+    service.close()
+
+
+def test_once_it_serves_one_thread_steps_for_all() -> None:
+    runner, seen = FakeRunner(), set()
+    runner.before_run = lambda batch: seen.add(threading.current_thread().name)
+    service = Service(Engine(runner, FakeTokenizer()))
+    service.serve()
+    prompts = [[i, i + 1] for i in range(1, 7)]
+    found = _outcomes(*(lambda p=p: service.complete([(p, GREEDY)])[0] for p in prompts))
+    assert [o.outputs[0].token_ids for o in found] == [expected(p, GREEDY).ids for p in prompts]
+    for output in service.stream([5], SamplingParams(temperature=0, max_tokens=90, ignore_eos=True)):
+        assert not output.finished
+        break
+    assert service.complete([([1], GREEDY)])[0].outputs[0].token_ids == expected([1], GREEDY).ids
+    assert seen == {"forge-engine"} and service._engine.pool.used == 0
+    service.close()
+    with pytest.raises(RequestError, match="closed"):
+        service.serve()
+
+
+def test_while_an_event_loop_s_request_runs_its_thread_steps_and_then_callers_do_again() -> None:
+    runner, seen = FakeRunner(), list[str]()
+    service = Service(Engine(runner, FakeTokenizer()))
+    runner.before_run = lambda batch: seen.append(threading.current_thread().name)
+
+    async def both() -> None:
+        endless = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
+        stream = service.stream_async([3], endless)
+        await anext(stream)
+        await asyncio.to_thread(service.complete, [([1], GREEDY)])
+        assert set(seen) == {"forge-engine"}
+        async for _ in stream:
+            pass
+
+    asyncio.run(both())
+    seen.clear()
+    service.complete([([1], GREEDY)])
+    assert set(seen) == {threading.current_thread().name}
+    service.close()
+
+
+def test_a_full_queue_is_told_to_who_comes_and_the_others_go_on() -> None:
+    service = Service(Engine(FakeRunner(), FakeTokenizer(), max_requests=2))
+    with pytest.raises(QueueFullError, match="max_requests=2"):
+        service.complete([([i], GREEDY) for i in (1, 2, 3)])  # all, or none
+    assert not service._engine.has_work
+    stream = service.stream([4], GREEDY)
+    next(stream)
+    with pytest.raises(QueueFullError):
+        service.complete([([1], GREEDY), ([2], GREEDY)])
+    assert service.complete([([1], GREEDY)])[0].outputs[0].token_ids == expected([1], GREEDY).ids
+    assert list(stream)[-1].finished
     service.close()

@@ -1,0 +1,95 @@
+"""The inbox: requests and cancellations from any thread, taken up by the engine at the start of its next step."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from forge.errors import QueueFullError, UsageError
+from forge.runtime.admission import Admission
+from forge.runtime.group import Group
+from forge.runtime.params import SamplingParams
+
+
+class Inbox:
+    """Knows every request that is not finished. Any thread may use it.
+
+    With `max_requests` no more are unfinished at a time, those that run among them.
+    """
+
+    def __init__(self, admission: Admission, max_requests: int | None = None) -> None:
+        if max_requests is not None and max_requests < 1:
+            raise UsageError(f"max_requests is {max_requests}", remedy="at least 1, or None for no bound")
+        self._admission, self._most = admission, max_requests
+        self._names = itertools.count()
+        self._lock = threading.Lock()  # guards the two below
+        self._groups: dict[str, Group] = {}
+        self._news: deque[tuple[bool, Group]] = deque()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._groups)
+
+    def prepare(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        request_id: str | None = None,
+        prompt_text: str | None = None,
+    ) -> Group:
+        """A request ready to be submitted: its prompt encoded, and checked. The slow part, which holds nobody up.
+
+        A prompt given as ids may bring its text for the outputs. Raises RequestError or CacheFullError for what can
+        never run, QueueFullError when there is no room now, UsageError for arguments that do not fit.
+        """
+        with self._lock:
+            self._check_room(1)
+        if request_id is None:
+            request_id = f"request-{next(self._names)}"
+        return self._admission.group(request_id, prompt, params or SamplingParams(), prompt_text)
+
+    def submit(self, groups: Sequence[Group]) -> list[str]:
+        """Queue prepared requests, all or none, and return their ids.
+
+        Raises QueueFullError, and UsageError for an id in use.
+        """
+        ids = [group.id for group in groups]
+        with self._lock:
+            self._check_room(len(groups))
+            used = [i for i in ids if i in self._groups or ids.count(i) > 1]
+            if used:
+                raise UsageError(f"request id {used[0]!r} is in use", remedy="give each running request its own id")
+            self._groups.update(zip(ids, groups, strict=True))
+            self._news.extend((True, group) for group in groups)
+        return ids
+
+    def cancel(self, request_id: str) -> bool:
+        """Ask for the end of a request. False if there is none (any more)."""
+        with self._lock:
+            group = self._groups.get(request_id)
+            if group is None:
+                return False
+            self._news.append((False, group))
+            return True
+
+    def take(self) -> list[tuple[bool, Group]]:
+        """What has come since the last call: (whether it is new, else to be cancelled; the request)."""
+        with self._lock:
+            news = list(self._news)
+            self._news.clear()
+        return news
+
+    def forget(self, group: Group) -> None:
+        """A request has finished."""
+        with self._lock:
+            del self._groups[group.id]
+
+    def _check_room(self, count: int) -> None:
+        if self._most is not None and len(self._groups) + count > self._most:
+            raise QueueFullError(
+                f"{len(self._groups)} requests wait or run, and {count} would make more than max_requests={self._most}",
+                remedy="try again when some have ended, or open the model with a larger max_requests",
+            )
