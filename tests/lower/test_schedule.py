@@ -39,6 +39,17 @@ def add_twice_few(site, y, a, b):
     return lambda: torch.add(a, b, alpha=2, out=y)
 
 
+@op(equals=lambda a, b: OPS["add"](OPS["add"](a, b), OPS["add"](b, b)))
+def add_crossed(a, b):
+    """y = (a + b) + (b + b)"""
+
+
+@add_crossed.kernel(on="cpu", when=lambda call: tokens(call) <= FEW)
+def add_crossed_few(site, y, a, b):
+    """For few tokens."""
+    return lambda: torch.add(a, b, alpha=3, out=y)
+
+
 @op(equals=lambda a, b, w, *, eps: OPS["rms_norm"](add_twice(a, b), w, eps=eps, out="f32"))
 def add_twice_norm(a, b, w, *, eps):
     """y = rms_norm(a + b + b) * w; it has no kernel"""
@@ -106,16 +117,23 @@ def test_what_can_neither_run_nor_be_composed_is_named():
 
 
 def test_memory_is_planned_for_every_way_to_run():
-    """Composed, the sum of many tokens needs a place that the fused call does without."""
-    graph = graph_of(lambda a, b: OPS["add"](add_twice(a, b), b), *[tensor("f32", T, 64)] * 2)
+    """Composed, two sums of many tokens need places at a time that the fused call does without."""
+    shapes = [tensor("f32", T, 64)] * 2
+    graph = graph_of(lambda a, b: OPS["rms_norm"](add_crossed(a, b), graph_weight(a), eps=1e-6, out="f32"), *shapes)
+    graph.output("z", OPS["add"](graph.outputs["y"], graph.outputs["y"]))  # without scratch, after a norm that has some
     made = plan(graph)
     few, many = made.schedule({"T": FEW}), made.schedule({"T": 300})
-    assert len(many.steps) == 3 and len(few.steps) == 2 and few.arena <= many.arena == made.arena
+    assert few.arena < many.arena == made.arena and 0 < few.scratch < many.scratch == made.scratch
     for sizes in made.sizes:
         found = made.schedule(sizes)
         assert found.arena <= made.arena and found.scratch <= made.scratch
         for step in found.steps:
             assert all(0 <= p.offset <= found.arena - p.type.nbytes for p in step.results)
+            assert all(0 <= p.offset <= found.scratch - p.type.nbytes for p in step.scratch)
+
+
+def graph_weight(value):
+    return value.node.graph.weight("norm", tensor("f32", 64))
 
 
 def test_no_memory_grows_while_planned_sizes_are_served():

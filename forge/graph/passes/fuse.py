@@ -43,8 +43,7 @@ def fuse(graph: Graph, rule: Rule) -> Graph:
     for node in calls.get(anchor, []):
         for found in matches(rule, node, lambda op: calls.get(op, [])):
             inside = {v.node for v in found.results} if rule.op.repeats else set(found.nodes.values())
-            hides = not rule.op.repeats and _hides(found, inside, readers)
-            if not (inside & taken.keys() or hides or _cyclic(inside, found, taken)):
+            if not (inside & taken.keys() or _hides(found, inside, readers) or _cyclic(inside, found, taken)):
                 taken |= dict.fromkeys(inside, found)
                 break
     groups = [_fused(found) for found in dict.fromkeys(taken.values())]
