@@ -114,7 +114,7 @@ class Call:
 class Kernel:
     """One implementation of an op.
 
-    `on` is the kind of target ("gpu" for Triton, "cpu" for torch) and `when` narrows it by types and attributes.
+    `on` is the kind of target ("gpu" for Triton, "cpu" for torch) and `when` to what it can carry out, by types and attributes.
     `build(site, *outputs, *operands, **attrs)` returns the steps that carry out a call: launches and callables.
     `workspace(call, config)` gives the types of scratch tensors that the build gets as `site.work`.
     `layouts(call)` maps a weight operand's name to the storage layouts it takes, best first.
@@ -222,7 +222,7 @@ class Op:
         workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]] = lambda call, config: (),
         layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None = None,
     ) -> Callable[[Callable[..., Any]], Kernel]:
-        """Declare a kernel of this op; earlier declarations are preferred. See `Kernel`."""
+        """Declare a kernel of this op; where the tuning data say nothing, earlier ones are preferred. See `Kernel`."""
 
         def declare(build: Callable[..., Any]) -> Kernel:
             name = build.__name__
