@@ -14,7 +14,17 @@ from typing import Any
 from forge.errors import MissingDependencyError
 from forge.triton_internals import interpreting
 
-__all__ = ["DeviceObject", "MissingTriton", "cdiv", "interpreted", "jit", "next_power_of_2", "require_triton", "tl"]
+__all__ = [
+    "INTERPRETED",
+    "DeviceObject",
+    "MissingTriton",
+    "cdiv",
+    "interpreted",
+    "jit",
+    "next_power_of_2",
+    "require_triton",
+    "tl",
+]
 
 try:
     import triton
@@ -83,13 +93,12 @@ def next_power_of_2(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-# Triton's interpreter keeps bfloat16 as bits and multiplies those as integers.
-_WIDEN = None if tl is None else tl.constexpr(interpreted())
+INTERPRETED = None if tl is None else tl.constexpr(interpreted())  # what bodies may ask
 
 
 @jit
 def dot(a, b, acc):
     """acc + a[M,K] b[K,N], accumulated in fp32; fp32 operands are not rounded."""
-    if _WIDEN:
+    if INTERPRETED:  # which keeps bfloat16 as bits and multiplies those as integers
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, acc, input_precision="ieee")

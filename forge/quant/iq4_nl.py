@@ -11,8 +11,10 @@ from torch import Tensor
 from forge.language import jit, tl
 from forge.quant import decode, words
 from forge.quant.format import Fields, QuantFormat
+from forge.quant.tables import look_up, table_of
 
 VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+TABLE = table_of(VALUES)
 
 
 def _split(blocks: Tensor) -> Fields:
@@ -33,17 +35,13 @@ def _decoded(fields: Fields) -> Tensor:
 
 @jit
 def _codes(w, q, at, mask, FIELD: tl.constexpr):
-    """The table is of pairs: two look-ups give the four values of a word."""
-    nibbles = decode.codes_4(w, q, at, mask, FIELD)
-    pairs = nibbles | (nibbles >> 4)  # byte 0: the first two nibbles, byte 2: the last two
-    return tl.load(w.table + (pairs & 255)) | (tl.load(w.table + ((pairs >> 16) & 255)) << 16)
+    return look_up(decode.codes_4(w, q, at, mask, FIELD), TABLE)
 
 
 FORMAT = QuantFormat(
     "iq4_nl",
     group=32,
     bits=4,
-    table=tuple((VALUES[pair & 15] & 255) | (VALUES[pair >> 4] & 255) << 8 for pair in range(256)),
     scales_at={0: 0.0154},
     split=_split,
     join=_join,
