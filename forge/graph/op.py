@@ -114,7 +114,8 @@ class Call:
 class Kernel:
     """One implementation of an op.
 
-    `on` is the kind of target ("gpu" for Triton, "cpu" for torch) and `when` to what it can carry out, by types and attributes.
+    `on` is the kind of target ("gpu" for Triton, "cpu" for torch) and `when` says what it can carry out there, by types
+    and attributes.
     `build(site, *outputs, *operands, **attrs)` returns the steps that carry out a call: launches and callables.
     `workspace(call, config)` gives the types of scratch tensors that the build gets as `site.work`.
     `layouts(call)` maps a weight operand's name to the storage layouts it takes, best first.
