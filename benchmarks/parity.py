@@ -12,7 +12,7 @@ from pathlib import Path
 
 import forge
 from forge.api import DEFAULT_MODEL
-from forge.bench.parity import compare, evaluated_logits, goldens, mean_kl, model_logits
+from forge.bench.parity import compare, evaluated_logits, goldens, mean_kl
 
 MODELS = Path(__file__).parents[1] / "tests" / "models"
 WAYS = {
@@ -40,8 +40,8 @@ def main(kinds: list[str]) -> None:
             truth = evaluated_logits(exact, golden.fed)
             for label, options in (way for kind in kinds for way in WAYS[kind]):
                 model = forge.compile(file, **options, **limits)
-                result, whole = compare(model, golden, truth), model_logits(model, golden.fed)
-                chunks = " / ".join(f"{mean_kl(whole, model_logits(model, golden.fed, c)):.1e}" for c in (1, 7, 64))
+                result, whole = compare(model, golden, truth), model.logits(golden.fed)
+                chunks = " / ".join(f"{mean_kl(whole, model.logits(golden.fed, c)):.1e}" for c in (1, 7, 64))
                 print(
                     f"| {name} | {index} | {label} | {result.from_llama_cpp:.2e} | {result.from_evaluate:.2e} "
                     f"| {len(result.greedy_differs)} of {len(golden.greedy)} | {chunks} |",

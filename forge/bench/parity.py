@@ -80,17 +80,6 @@ def scattered_pages(model: CompiledModel, sequences: int, seed: int = 0) -> dict
     return {i: order[i * per : (i + 1) * per].astype(np.int32) for i in range(sequences)}
 
 
-def model_logits(model: CompiledModel, ids: np.ndarray, chunk: int = 0) -> torch.Tensor:
-    """Logits f32 [len(ids),V] on the CPU, fed in chunks of `chunk` tokens (0: as many as a step takes)."""
-    table = scattered_pages(model, 1)
-    length = chunk or model.max_tokens
-    out = []
-    for start in range(0, len(ids), length):
-        batch = batch_of(model, [Chunk(0, start, ids[start : start + length].astype(np.int32))], table)
-        out.append(model.launch(batch).logits.float().cpu().clone())
-    return torch.cat(out)
-
-
 def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
     """Logits of the graph as built, before any pass, evaluated in f32 by the ops' references."""
     inputs = batch_of(model, [Chunk(0, 0, ids.astype(np.int32))], scattered_pages(model, 1)).inputs
@@ -141,7 +130,7 @@ def compare(model: CompiledModel, golden: Golden, exact: torch.Tensor | None = N
     are more than 0.05 apart.
     """
     exact = evaluated_logits(model, golden.fed) if exact is None else exact
-    logits, prompt = model_logits(model, golden.fed), len(golden.ids)
+    logits, prompt = model.logits(golden.fed), len(golden.ids)
     greedy = torch.from_numpy(golden.greedy).long()
     ahead, sure = logits[prompt - 1 : -1], exact[prompt - 1 : -1].topk(2, dim=-1).values
     wrong = (ahead.argmax(-1) != greedy) & (sure[:, 0] - sure[:, 1] > 0.05)

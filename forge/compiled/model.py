@@ -31,6 +31,7 @@ from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from forge.lower.executable import Executable
@@ -69,6 +70,7 @@ class CompiledModel:
         self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
         self._lock = threading.Lock()
+        self.turn = threading.Lock()
         per_seq = -(-context // page_size)
         one_page = Limits(max_tokens, max_seqs, max_logits, 1, page_size, per_seq)
         one = self._plan(one_page)
@@ -153,6 +155,19 @@ class CompiledModel:
             inputs = pad(inputs, self._first_axes, self.plan.bounds, PADDING)
         outputs = self.load().run(inputs)
         return Pending(outputs["logits"][:wanted], outputs["ids"][:wanted])
+
+    def logits(self, ids: Sequence[int] | np.ndarray | torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+        """Logits f32[T,V], on the host, after each of the T `ids` of one sequence.
+
+        They are computed `chunk` at a time; by default as many as a step gives logits of (`max_logits`). May be called
+        beside an engine that runs the model, in any thread: it takes turns with the engine's steps, and the pages and
+        the slot that it needs are kept on the host meanwhile, and put back.
+
+        Raises UsageError for no ids, ids out of range, more than the context holds, or a chunk that no step gives.
+        """
+        from forge.compiled.logits import sequence_logits
+
+        return sequence_logits(self, ids, chunk)
 
     @cached_property
     def _first_axes(self) -> dict[str, str]:

@@ -151,18 +151,19 @@ class Engine:
 
     def _launch(self, slices: list[Slice], requests: list[Request], rows: list[int]) -> _Flight:
         batch = self._builder.build(slices, self.pool.copies)
-        if batch.page_copies:
-            self._runner.copy_pages(batch.page_copies)
-        if self.slots is not None and (self.slots.copies or self.slots.cleared):
-            self._runner.change_slots(self.slots.copies, self.slots.cleared)
-        step = self._runner.launch(batch)
-        count = len(batch.logit_rows)
-        assert step.logits.shape == (count, self._runner.vocab_size), f"logits of shape {tuple(step.logits.shape)}"
-        assert step.ids.shape == (count,), f"ids of shape {tuple(step.ids.shape)}"
-        if len(rows) > count:
-            at = upload(rows, self._runner.device, torch.int64)
-            step = Pending(step.logits[at], step.ids[at])
-        return _Flight(slices, requests, self._sampler.launch(step, requests))
+        with self._runner.turn:
+            if batch.page_copies:
+                self._runner.copy_pages(batch.page_copies)
+            if self.slots is not None and (self.slots.copies or self.slots.cleared):
+                self._runner.change_slots(self.slots.copies, self.slots.cleared)
+            step = self._runner.launch(batch)
+            count, vocab = len(batch.logit_rows), self._runner.vocab_size
+            assert step.logits.shape == (count, vocab), f"logits of shape {tuple(step.logits.shape)}"
+            assert step.ids.shape == (count,), f"ids of shape {tuple(step.ids.shape)}"
+            if len(rows) > count:
+                at = upload(rows, self._runner.device, torch.int64)
+                step = Pending(step.logits[at], step.ids[at])
+            return _Flight(slices, requests, self._sampler.launch(step, requests))
 
     def _collect(self, flight: _Flight) -> Samples:
         """The step's samples. A step within prompts gives none, and is waited for when the next one was launched."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forge.runtime.pages import PageCopy
 from forge.runtime.slots import SlotCopy
@@ -50,8 +51,12 @@ class Runner(Protocol):
     own has `num_slots` slots of it, else 0: `change_slots` copies slots, where every source is read before any is
     written, and then sets some to zero. `launch` writes k and v to the batch's slots, moves the sequences' own state
     on, and gives the logits of its rows. Launches, copies and changes are carried out in their order; a batch is not
-    changed before its step was collected.
+    changed before its step was collected. Who launches holds `turn` until all that reads the results is queued, since
+    others may launch the runner too.
     """
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]: ...
 
     @property
     def vocab_size(self) -> int: ...

@@ -7,7 +7,7 @@ import pytest
 import torch
 from architectures.tiny import VOCAB, tensors_of, tiny_model
 
-from forge.bench.parity import Chunk, batch_of, evaluated_logits, mean_kl, model_logits, scattered_pages
+from forge.bench.parity import Chunk, batch_of, evaluated_logits, mean_kl, scattered_pages
 from forge.errors import FileFormatError, UnsupportedError
 from forge.graph.types import tensor
 from forge.language import interpreted
@@ -39,9 +39,9 @@ def test_the_plan_computes_what_the_graph_says_in_any_chunks(name, variant):
         return
     model = tiny_model(name, keys)
     exact = evaluated_logits(model, IDS)
-    assert mean_kl(exact, model_logits(model, IDS)) < EXACT
+    assert mean_kl(exact, model.logits(IDS)) < EXACT
     for chunk in (1, 7):
-        assert mean_kl(exact, model_logits(model, IDS, chunk)) < EXACT
+        assert mean_kl(exact, model.logits(IDS, chunk)) < EXACT
     if variant != "as its file says":
         plain = evaluated_logits(tiny_model(name, architecture(name).tiny), IDS)
         assert mean_kl(plain, exact) > 1e-5, "the key changes nothing"
@@ -54,7 +54,7 @@ def test_eight_sequences_in_a_step_are_eight_alone(name):
     prompts = [(IDS[:n] + 3 * i) % VOCAB for i, n in enumerate(lengths)]
     chunks = [Chunk(i, 0, p.astype(np.int32)) for i, p in enumerate(prompts)]
     together = model.launch(batch_of(model, chunks, scattered_pages(model, 8, seed=1))).logits.clone()
-    alone = torch.cat([model_logits(model, p) for p in prompts])
+    alone = torch.cat([model.logits(p) for p in prompts])
     assert mean_kl(alone, together) < EXACT
 
 
@@ -63,7 +63,7 @@ def test_a_tied_head_is_the_embedding(name):
     keys = architecture(name).tiny
     model = tiny_model(name, keys, tensors_of(name, keys, optional=()))
     assert model.graph.outputs["logits"].node.inputs[1].node.name == "token_embd.weight"
-    assert mean_kl(evaluated_logits(model, IDS), model_logits(model, IDS)) < EXACT
+    assert mean_kl(evaluated_logits(model, IDS), model.logits(IDS)) < EXACT
 
 
 def test_llama_3_s_frequency_factors_are_used():
@@ -71,7 +71,7 @@ def test_llama_3_s_frequency_factors_are_used():
     plain = tensors_of("llama", keys)
     model = tiny_model("llama", keys, tensors_of("llama", keys, optional=("output.weight", "rope_freqs.weight")))
     exact = evaluated_logits(model, IDS)
-    assert mean_kl(exact, model_logits(model, IDS, 7)) < EXACT
+    assert mean_kl(exact, model.logits(IDS, 7)) < EXACT
     assert mean_kl(exact, evaluated_logits(tiny_model("llama", keys, plain), IDS)) > 1e-5
 
 

@@ -11,7 +11,7 @@ import torch
 
 from forge.amdgcn.emulate import Emulation
 from forge.api import DEFAULT_MODEL
-from forge.bench.parity import goldens, mean_kl, model_logits
+from forge.bench.parity import goldens, mean_kl
 from forge.compiled import CompiledModel, GGUFSource, read_model
 from forge.gguf import GGUFFile
 from forge.language import interpreted
@@ -45,7 +45,7 @@ def prompt():
 def exact(path: Path) -> torch.Tensor:
     """The CPU's logits, in f32."""
     with GGUFFile.open(path) as gguf:
-        return model_logits(model(gguf, "cpu", act="f32", activations="float"), prompt())
+        return model(gguf, "cpu", act="f32", activations="float").logits(prompt())
 
 
 @pytest.mark.parametrize(("path", "arch", "chunk"), [
@@ -60,7 +60,7 @@ def test_two_layers_of_tiny_code(path, arch, chunk, monkeypatch):
         emulated = model(gguf, f"emulated:{arch}", act="f16", activations="a16")
         prepare = emulated.on.prepare
         monkeypatch.setattr(emulated.on, "prepare", lambda task: recorded(prepare(task), done))
-        logits = model_logits(emulated, prompt(), chunk)
+        logits = emulated.logits(prompt(), chunk)
     steps = -(-TOKENS // chunk)
     # a step of these two layers is 29 launches; none is computed in another way
     assert len(done) >= 29 * steps and all(isinstance(d, Emulation) and d.instructions for d in done)

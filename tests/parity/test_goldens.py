@@ -18,7 +18,6 @@ from forge.bench.parity import (
     evaluated_logits,
     goldens,
     mean_kl,
-    model_logits,
     scattered_pages,
 )
 from forge.language import interpreted
@@ -122,9 +121,9 @@ def rounding_bound(way):
 def test_chunks_of_any_length_agree(name, way):
     model = model_of(name, way)
     ids = next(goldens(MODELS / f"{name}.golden.npz")).fed
-    whole = model_logits(model, ids)
+    whole = model.logits(ids)
     for chunk in (1, 7, 64):
-        assert mean_kl(whole, model_logits(model, ids, chunk)) < rounding_bound(way), f"chunks of {chunk}"
+        assert mean_kl(whole, model.logits(ids, chunk)) < rounding_bound(way), f"chunks of {chunk}"
 
 
 @pytest.mark.parametrize(("name", "way"), ways("tiny-code-Q4_K_M"))
@@ -132,7 +131,7 @@ def test_alone_as_beside_seven_others(name, way):
     """One sequence's logits do not depend on what shares its steps: prefill beside decode, in pages out of order."""
     model = model_of(name, way)
     ids = next(goldens(MODELS / f"{name}.golden.npz")).fed[:24].astype(np.int32)
-    alone = model_logits(model, ids)
+    alone = model.logits(ids)
     pages = scattered_pages(model, 8, seed=3)
     rng = np.random.default_rng(5)
     others = {i: rng.integers(3, 8000, 24).astype(np.int32) for i in range(1, 8)}

@@ -9,6 +9,7 @@ With `num_slots` it also keeps a state a sequence, which each token moves on, an
 from __future__ import annotations
 
 import codecs
+import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class FakeRunner:
     ) -> None:
         self.vocab_size, self.num_pages, self.page_size = VOCAB, num_pages, page_size
         self.max_tokens, self.max_seqs, self.context_length = max_tokens, max_seqs, context_length
-        self.device = torch.device("cpu")
+        self.device, self.turn = torch.device("cpu"), threading.Lock()
         self.num_slots = num_slots
         self.states = np.full(num_slots, 12345, np.int64)  # of each sequence: the hash of its tokens
         self.slots = np.full((num_pages * page_size, 2), -1, np.int64)

@@ -96,14 +96,6 @@ def _alone(prompt: list[int], count: int) -> list[int]:
     return ids
 
 
-def _finals(engine: Engine) -> dict[str, list[list[int]]]:
-    found = {}
-    while engine.has_work:
-        for output in engine.step():
-            found[output.request_id] = [c.token_ids for c in output.outputs]
-    return found
-
-
 def test_states_of_sequences_are_cleared_forked_and_computed_anew():
     model = _model()
     assert model.num_slots == 4 and {n.name for n in model.graph.leaves("input")} >= {"tokens", "state_slots"}
@@ -123,6 +115,19 @@ def test_states_of_sequences_are_cleared_forked_and_computed_anew():
     for i, (name, prompt) in enumerate(prompts.items()):
         assert found[name] == [_alone(prompt, 12)] * (1 + i % 3)
     assert engine.slots is not None and engine.slots.used == 0
+
+
+def test_logits_begin_at_a_cleared_state_and_leave_others_theirs():
+    model = _model()
+    engine = Engine(model, None)
+    params = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+    names = {engine.add(prompt, params): prompt for prompt in ([1, 2], [3] * 11)}
+    found = {}
+    while engine.has_work:
+        found.update((o.request_id, o.outputs[0].token_ids) for o in engine.step())
+        for chunk in (1, 3, None):
+            assert model.logits([4, 8, 8, 1, 0, 22], chunk).argmax(-1)[-1] == _alone([4, 8, 8, 1, 0, 22], 1)[0]
+    assert found == {name: _alone(prompt, 12) for name, prompt in names.items()}
 
 
 def test_the_budget_counts_a_state_a_sequence():
