@@ -6,8 +6,7 @@ Plans store a weight dense, in the type that the kernel's layout names, so that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
@@ -110,20 +109,18 @@ class _Onednn:
         self._within = 0
         self._before = True
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
+    def enter(self) -> None:
         with self._lock:
             if self._within == 0:
                 self._before = torch._C._get_mkldnn_enabled()
                 torch._C._set_mkldnn_enabled(False)
             self._within += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._within -= 1
-                if self._within == 0:
-                    torch._C._set_mkldnn_enabled(self._before)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0:
+                torch._C._set_mkldnn_enabled(self._before)
 
 
 ONEDNN = _Onednn()
@@ -133,7 +130,10 @@ def _without_onednn(product: Callable[[], object]) -> Callable[[], None]:
     """The same product by torch's own kernels, which read a large bf16 matrix half as fast again for one row."""
 
     def run():
-        with ONEDNN.off():
+        ONEDNN.enter()
+        try:
             product()
+        finally:
+            ONEDNN.leave()
 
     return run
