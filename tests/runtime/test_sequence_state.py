@@ -118,7 +118,9 @@ def test_states_of_sequences_are_cleared_forked_and_computed_anew():
 
 
 def test_logits_begin_at_a_cleared_state_and_leave_others_theirs():
-    model = _model()
+    model, ids = _model(), [4, 8, 8, 1, 0, 22]
+    whole = model.logits(ids)
+    assert whole.argmax(-1)[-1] == _alone(ids, 1)[0]
     engine = Engine(model, None)
     params = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
     names = {engine.add(prompt, params): prompt for prompt in ([1, 2], [3] * 11)}
@@ -126,7 +128,7 @@ def test_logits_begin_at_a_cleared_state_and_leave_others_theirs():
     while engine.has_work:
         found.update((o.request_id, o.outputs[0].token_ids) for o in engine.step())
         for chunk in (1, 3, None):
-            assert model.logits([4, 8, 8, 1, 0, 22], chunk).argmax(-1)[-1] == _alone([4, 8, 8, 1, 0, 22], 1)[0]
+            assert torch.equal(model.logits(ids, chunk), whole)
     assert found == {name: _alone(prompt, 12) for name, prompt in names.items()}
 
 
