@@ -26,6 +26,7 @@ from forge.kernels.rms_norm import rms_norm
 from forge.kernels.rope import rope
 from forge.kernels.views import columns, split_heads
 from forge.language import interpreted, jit, next_power_of_2, tl
+from forge.lower.device import CPU
 from forge.lower.executable import Executable
 from forge.lower.pipeline import options
 from forge.lower.plan import Plan
@@ -159,7 +160,7 @@ def test_the_node_and_what_it_equals_give_what_the_model_means(tokens):
         "positions": np.arange(tokens, dtype=np.int32) * 5,
         "slots": slots,
     }
-    executable = Executable(plan, weights, torch.device("cpu"))
+    executable = Executable(plan, weights, CPU(INTERPRETER))
     got = executable.run(inputs)["q"].float()
 
     exact = {leaf.name: dense(w) for leaf, w in weights.items()}
