@@ -68,6 +68,7 @@ class _Staging:
     def __init__(self, limits: Limits, context_length: int) -> None:
         arrays = {n: np.zeros(given.type(limits).upper().concrete(), np.int32) for n, given in INPUTS.items()}
         self._whole = Batch(**arrays, page_copies=[])
+        self._named = [(name, array, INPUTS[name].axes[0]) for name, array in arrays.items()]
         self._page_size = limits.page_size
         self._at = np.arange(context_length, dtype=np.int32)
         self._page_of, self._offset_of = np.divmod(self._at, np.int32(limits.page_size))
@@ -77,6 +78,8 @@ class _Staging:
 
     def fill(self, slices: Sequence[Slice], page_copies: list[PageCopy], every_row: bool) -> Batch:
         whole, size = self._whole, self._page_size
+        tokens, positions, slots = whole.tokens, whole.positions, whole.slots
+        query_start, query_len, context_len = whole.query_start, whole.query_len, whole.context_len
         t = r = 0
         for s, (request, start, count) in enumerate(slices):
             pages, end = request.pages, start + count
@@ -84,24 +87,28 @@ class _Staging:
                 self._write_row(s, pages)
             if count == 1:
                 page, offset = divmod(start, size)
-                whole.tokens[t] = request.tokens[start]
-                whole.positions[t] = start
-                whole.slots[t] = pages[page] * size + offset
+                tokens[t] = request.tokens[start]
+                positions[t] = start
+                slots[t] = pages[page] * size + offset
             else:
-                whole.tokens[t : t + count] = request.tokens[start:end]
-                whole.positions[t : t + count] = self._at[start:end]
+                tokens[t : t + count] = request.tokens[start:end]
+                positions[t : t + count] = self._at[start:end]
                 first = whole.page_table[s][self._page_of[start:end]] * size
-                np.add(first, self._offset_of[start:end], out=whole.slots[t : t + count])
-            whole.query_start[s] = t
-            whole.query_len[s] = count
-            whole.context_len[s] = end
-            whole.state_slots[s] = request.slot
+                np.add(first, self._offset_of[start:end], out=slots[t : t + count])
+            query_start[s] = t
+            query_len[s] = count
+            context_len[s] = end
+            if request.slot >= 0:
+                whole.state_slots[s] = request.slot
             t += count
-            rows = count if every_row else int(end == len(request.tokens))
-            whole.logit_rows[r : r + rows] = range(t - rows, t)
-            r += rows
+            if every_row:
+                whole.logit_rows[r : r + count] = range(t - count, t)
+                r += count
+            elif end == len(request.tokens):
+                whole.logit_rows[r] = t - 1
+                r += 1
         sizes = {"T": t, "S": len(slices), "R": r}
-        cut = {name: array[: sizes[INPUTS[name].axes[0]]] for name, array in whole.inputs.items()}
+        cut = {name: array[: sizes[axis]] for name, array, axis in self._named}
         return Batch(**cut, page_copies=page_copies)
 
     def _write_row(self, s: int, pages: list[int]) -> None:

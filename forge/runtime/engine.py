@@ -144,9 +144,11 @@ class Engine:
         rows: list[int] = []
         for row, request in enumerate(s.request for s in slices if s.samples):
             group, _ = self._owners[request]
-            together = [*(c.request for c in group.unborn), request]
-            requests += together
-            rows += [row] * len(together)
+            for completion in group.unborn:
+                requests.append(completion.request)
+                rows.append(row)
+            requests.append(request)
+            rows.append(row)
         return requests, rows
 
     def _launch(self, slices: list[Slice], requests: list[Request], rows: list[int]) -> _Flight:
@@ -180,7 +182,7 @@ class Engine:
         for row, (request, token) in enumerate(zip(flight.requests, samples.ids.tolist(), strict=True)):
             group, completion = self._owners[request]
             unborn = completion in group.unborn
-            if not unborn:
+            if group.unborn and not unborn:
                 group.unborn = []
             if request.num_output == 0 and request.index == 0:
                 self.stats.prompt_tokens += request.prompt_len
