@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from forge.bench.parity import evaluated_logits
 from forge.errors import (
     CacheFullError,
     MemoryPlanError,
+    QueueFullError,
     RequestError,
     TokenizerError,
     UnsupportedError,
@@ -147,6 +149,22 @@ def test_what_cannot_run_is_refused_and_the_rest_goes_on(llm):
         llm.chat([{"role": "user", "content": "hi"}])
     assert text(llm.generate(PROMPTS[0], GREEDY)[0])
     assert llm.engine.pool.used == 0
+
+
+def test_two_megabytes_of_prompt_are_refused_at_once(llm):
+    started = time.perf_counter()
+    with pytest.raises(RequestError, match=r"2,000,000 characters are at least .* context length is 256"):
+        llm.generate("ab" * 1_000_000, GREEDY)
+    assert time.perf_counter() - started < 1, "encoding it takes longer"
+
+
+def test_a_server_s_llm_bounds_its_queue_and_steps_in_one_thread():
+    with forge.LLM(target="cpu", dtype="f32", context=256, max_seqs=8, max_requests=2) as server:
+        server.serve()
+        with pytest.raises(QueueFullError, match="max_requests=2"):
+            server.generate(PROMPTS[:3], GREEDY)
+        assert text(server.generate(PROMPTS[0], GREEDY)[0]).startswith("        self.items.append(item)")
+        assert server.engine.pool.used == 0
 
 
 def test_a_closed_llm_says_so():
