@@ -109,8 +109,9 @@ def _rule(op: Op, absent: tuple[str, ...]) -> Rule:
     attrs = {name: Attribute(name) for name in op.attributes}
     try:
         results = _trace(op, absent, attrs)
-    except (GraphError, TypeError) as error:
-        raise GraphError(f"op {op.name}: its `equals` cannot be a rule: {error}", where=op.module) from error
+    except Exception as error:  # somebody's expression may raise anything
+        told = error.what if isinstance(error, GraphError) else f"{type(error).__name__}: {error}"
+        raise GraphError(f"op {op.name}: its `equals` cannot be a rule: {told}", where=op.module) from error
     calls = {id(p): p for ref in results for p in ref.pattern.below()}.values()
     read = {id(ref.pattern) for p in calls for ref in p.inputs if ref is not None}
     roots = tuple(sorted((p for p in calls if id(p) not in read), key=lambda p: -len(p.below())))

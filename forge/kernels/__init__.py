@@ -15,6 +15,7 @@ from typing import Any
 
 from forge.errors import UsageError
 from forge.graph.op import Kernel, Op
+from forge.graph.patterns import rules_of
 from forge.registry import Registry
 
 
@@ -35,14 +36,16 @@ class OpRegistry(Registry[Op]):
         return super().take(module) + sum(isinstance(value, Kernel) for value in vars(module).values())
 
 
-def _reachable(op: Op) -> None:
-    """An op is reached as an attribute of this package."""
+def _check(op: Op) -> None:
+    """An op is reached as an attribute of this package; one that is declared by `equals` states rules of fusion."""
     there = vars(sys.modules[__name__]).get(op.name, op)
     if op.name.startswith("_") or not isinstance(there, Op):
         raise UsageError(f"op {op.name} cannot be reached as forge.kernels.{op.name}", remedy="give it another name")
+    if op.equals is not None:
+        rules_of(op)
 
 
-OPS = OpRegistry(Op, "op", package=__name__, check=_reachable)
+OPS = OpRegistry(Op, "op", package=__name__, check=_check)
 
 
 def load() -> Mapping[str, Op]:

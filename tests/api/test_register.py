@@ -12,7 +12,7 @@ from loading.gguf_draft import STRING, tiny_llama
 
 import forge
 from forge.compiled import GGUFSource
-from forge.errors import UnsupportedError, UsageError
+from forge.errors import GraphError, UnsupportedError, UsageError
 from forge.gguf import GGUFFile
 from forge.graph.text import parse_graph
 from forge.graph.types import DTYPES, Sym, tensor
@@ -159,3 +159,24 @@ def test_what_cannot_be_registered_is_refused(tmp_path):
     ):
         with pytest.raises(UsageError, match=what):
             forge.register(source)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["x", "()", "None", "add(x, x) if by else x", "1 / 0", "add(x, scale(x, factor=by) + 1)"],
+    ids=["its operand", "nothing", "None", "a branch", "another error", "arithmetic on results"],
+)
+def test_a_fused_op_that_cannot_be_a_rule_is_refused_when_it_is_registered(tmp_path, expression):
+    """Or else it would be found by the fuse pass, and no graph would compile any more."""
+    text = f"""
+import forge
+from forge.kernels.add import add
+from forge.kernels.scale import scale
+
+@forge.op(equals=lambda x, *, by: {expression})
+def bad(x, *, by):
+    '''y[T,F] = ?'''
+"""
+    with pytest.raises(GraphError, match="op bad: its `equals`"):
+        forge.register(write(tmp_path, "bad.py", text))
+    assert "bad" not in load()
