@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from forge.language import cdiv
 
+FEW = 16  # keys: of fewer, unmasked, torch's fused attention gives zeros where it should give NaN
+
 SCORES = 1 << 24  # fp32 scores held at a time where torch's fused attention cannot express the call
 
 
@@ -52,6 +54,7 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
     def several(s, start, n, context, low):
         k, v = keys(s, low, context)
         plain = n == context and not (window and n > window)
+        plain &= context >= FEW
         seen = None if plain else mask(n, context, low)
         x = q[start : start + n].transpose(0, 1)[None]
         y = attend(x, k, v, attn_mask=seen, is_causal=plain, scale=scale, enable_gqa=group > 1)
@@ -70,7 +73,8 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
             elif n == 1:
                 k, v = keys(s, low, context)
                 at = slice(start, start + 1)
-                out_groups[at].copy_(attend(q_groups[at], k, v, scale=scale))
+                seen = None if context - low >= FEW else torch.ones(1, context - low, dtype=torch.bool)
+                out_groups[at].copy_(attend(q_groups[at], k, v, attn_mask=seen, scale=scale))
             else:
                 several(s, start, n, context, low)
 
