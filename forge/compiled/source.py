@@ -69,9 +69,9 @@ class TensorSource:
         want = leaf.types[0]
         types = {}
         for part in leaf.parts:
-            given = self.tensors.get(part.name)
-            if given is None:
+            if part.name not in self.tensors:
                 continue
+            given = self.tensors[part.name]
             if not isinstance(given, (torch.Tensor, Packed)):
                 raise UsageError(
                     f"weights: {part.name} is a {type(given).__name__}", remedy="a torch tensor, or Packed"

@@ -21,7 +21,7 @@ from typing import Any
 
 from forge.errors import GraphError
 from forge.graph.equals import Traceable
-from forge.graph.leaves import Leaf, Part, parts_of, quoted
+from forge.graph.leaves import Leaf, Part, numbers_of, parts_of, quoted
 from forge.graph.op import Op
 from forge.graph.types import StateType, Sym, TensorType
 
@@ -117,17 +117,18 @@ class Graph:
     def weight(self, parts: str | Part | Sequence[str | Part], type: TensorType, *, axis: int = 0) -> Value:
         """A tensor of the model file by name, or parts of several, stacked along `axis`; `type` is the whole's."""
         found = parts_of(parts)
+        if isinstance(axis, bool) or axis not in range(max(type.rank, 1)):
+            raise GraphError(f"a weight of {type} cannot be stacked along the axis {axis!r}")
         return self.leaf(Leaf("weight", "+".join(map(str, found)), parts=found, axis=axis), type)
 
     def constant(self, name: str, type: TensorType, values: Sequence[int | float]) -> Value:
         """A small table: the numbers of a tensor of `type`, row after row.
 
-        Raises GraphError if there are more or fewer numbers than elements.
+        Raises GraphError if there are more or fewer numbers than elements, or if one cannot be an element.
         """
         if type.dtype.quantized or type.numel != len(values):
             raise GraphError(f"constant {name} of {type} cannot hold {len(values)} numbers")
-        number = float if type.dtype.floating else int
-        return self.leaf(Leaf("constant", name, values=tuple(number(v) for v in values)), type)
+        return self.leaf(Leaf("constant", name, values=numbers_of(name, type.dtype, values)), type)
 
     def state(self, name: str, type: StateType) -> Value:
         """Memory that outlives the step, in the version that stands when the step begins."""
@@ -164,10 +165,15 @@ class Graph:
 
     def output(self, name: str, value: Value) -> None:
         """Name a result of the graph."""
-        self.outputs[name] = value
+        if not isinstance(value, Value):
+            raise GraphError(f"output {name} is {value!r:.80}, no value of a graph")
+        if self.outputs.setdefault(name, value) != value:
+            raise GraphError(f"output {name} is named twice, as {self.outputs[name]!r} and as {value!r}")
 
     def update(self, state: str, value: Value) -> None:
         """`value` is the version of `state` that stands when the step ends."""
+        if not isinstance(value, Value):
+            raise GraphError(f"update of {state} is {value!r:.80}, no value of a graph")
         self.updates[state] = value
 
     def leaves(self, kind: str) -> Iterator[Node]:

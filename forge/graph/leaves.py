@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import GraphError
-from forge.graph.types import TensorType
+from forge.graph.types import DType, TensorType
 
 KINDS = ("input", "weight", "constant", "state")
 
@@ -24,6 +24,9 @@ class Part:
     stop: int | None = None
 
     def __post_init__(self) -> None:
+        ints = all(type(i) is int for i in (self.axis, self.start, self.stop) if i is not None)
+        if not isinstance(self.name, str) or not ints:
+            raise GraphError(f"a part is {self.name!r:.80}, {self.start!r}:{self.stop!r} along axis {self.axis!r}")
         if self.axis < 0 or self.start < 0 or (self.stop is not None and self.stop <= self.start):
             raise GraphError(f"a part of {self.name} is {self.start}:{self.stop} along axis {self.axis}")
         if self.whole and self.axis:
@@ -52,10 +55,22 @@ class Part:
 
 def parts_of(parts: str | Part | Sequence[str | Part]) -> tuple[Part, ...]:
     """Parts from names and parts, one or several."""
-    several = (parts,) if isinstance(parts, (str, Part)) else tuple(parts)
+    several = tuple(parts) if isinstance(parts, Sequence) and not isinstance(parts, str) else (parts,)
     if not several:
         raise GraphError("a weight is made of at least one part")
-    return tuple(Part(p) if isinstance(p, str) else p for p in several)
+    return tuple(p if isinstance(p, Part) else Part(p) for p in several)
+
+
+def numbers_of(name: str, dtype: DType, values: Sequence[int | float]) -> tuple[int | float, ...]:
+    """The numbers of a constant. Raises GraphError for one that is none, or that an integer type does not hold."""
+    known = all(isinstance(v, (int, float)) for v in values)
+    if known and not dtype.floating:
+        bits = 8 * dtype.size(1) - 1
+        low, high = (0, 1) if dtype.name == "bool" else (-(2**bits), 2**bits - 1)
+        known = all(low <= v <= high and v == int(v) for v in values)
+    if not known:
+        raise GraphError(f"constant {name} of {dtype}: {list(values)!r:.80} are not all of that type")
+    return tuple((float if dtype.floating else int)(v) for v in values)
 
 
 @dataclass(frozen=True)
@@ -106,4 +121,5 @@ def _part_text(part: Part) -> str:
 
 def quoted(text: str) -> str:
     """`text` between quotes, as Python reads it."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped) + '"'

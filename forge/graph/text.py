@@ -38,8 +38,11 @@ def parse_graph(text: str, ops: Mapping[str, Op]) -> Graph:
     header = _HEADER.match(lines[0]) if lines else None
     if header is None:
         raise FileFormatError("the text of a graph begins with `graph name (symbols)`", where="line 1")
-    bounds = (item.split("<=") for item in header[2].split(", ") if item)
-    parser = _Parser(Graph(header[1]), ops, {name: Sym(name, int(bound)) for name, bound in bounds})
+    try:
+        bounds = [item.split("<=") for item in header[2].split(", ") if item]
+        parser = _Parser(Graph(header[1]), ops, {name: Sym(name, int(bound)) for name, bound in bounds})
+    except (GraphError, ValueError) as error:
+        raise FileFormatError(f"{lines[0]!r}: {error}", where="line 1") from error
     for number, line in enumerate(lines[1:], 2):
         try:
             parser.line(line.strip())
@@ -102,13 +105,19 @@ class _Parser:
         tree = ast.parse(re.sub(r"%(\d+)(?:\.(\d+))?", r"v_\1_\2", f"f({arguments})"), mode="eval").body
         assert isinstance(tree, ast.Call)
         operands = [None if _name(a) == "_" else self.values[_operand(_name(a))] for a in tree.args]
-        attrs = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+        attrs = {str(k.arg): _literal(k.value) for k in tree.keywords}
         return self.graph.call(self.ops[name], *operands, **attrs)
 
 
 def _part(match: re.Match[str]) -> Part:
     name, axes, start, stop = match.groups()
     return Part(ast.literal_eval(name), len(axes or "") // 3, int(start or 0), int(stop) if stop else None)
+
+
+def _literal(node: ast.expr) -> Any:
+    """An attribute's value: a Python literal, or a float that has none."""
+    text = ast.unparse(node)
+    return float(text) if text in ("inf", "-inf", "nan") else ast.literal_eval(node)
 
 
 def _name(node: ast.expr) -> str:

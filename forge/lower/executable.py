@@ -112,10 +112,16 @@ class Executable:
 
     def _sizes(self, inputs: Mapping[str, np.ndarray | torch.Tensor]) -> dict[str, int]:
         sizes: dict[str, int] = {}
+        if unknown := [str(name) for name in inputs if name not in self._inputs]:
+            raise GraphError(
+                f"the graph has no input {', '.join(unknown)}; it takes {', '.join(self._inputs) or 'none'}"
+            )
         for name, node in self._inputs.items():
             if name not in inputs:
                 raise GraphError(f"the input {name} : {node.types[0]} is not given")
             given, type = inputs[name], node.types[0]
+            if not isinstance(given, (np.ndarray, torch.Tensor)):
+                raise GraphError(f"the input {name} is {given!r:.80}; the graph takes an array of {type}")
             fits = given.ndim == type.rank and type_name(given.dtype) == type.dtype.name
             for have, want in zip(given.shape, type.shape, strict=False):
                 if isinstance(want, int):

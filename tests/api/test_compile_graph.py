@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is
 OPS = load()
 WRONG = [
     ("target", 942), ("weights", [1]), ("weights", {"v": torch.zeros(1)}), ("weights", {"w": [1.0]}),
+    ("weights", {"w": None}),
     ("weights", {"w": torch.zeros(32, 64)}), ("weights", {"w": torch.zeros(32, 63).bfloat16()}),
     ("weights", {"w": torch.zeros(32, 2, 32).bfloat16()}), ("weights", {"w": torch.zeros(64).bfloat16()}),
     ("activations", "nonsense"), ("activations", "a16"),
@@ -47,6 +48,9 @@ def test_a_graph_of_ops_compiles_and_runs():
         {"x": torch.ones(3, 64)},
         {"x": torch.ones(9, 64).bfloat16()},
         {"x": torch.ones(3, 63).bfloat16()},
+        {"x": torch.ones(3, 64).bfloat16(), "z": torch.ones(3)},
+        {"x": [[1.0] * 64]},
+        {"x": None},
     ):
         with pytest.raises(GraphError, match="x"):
             compiled.run(wrong)

@@ -6,7 +6,7 @@ import gguf
 import pytest
 from graph.toy import KV, OPS, F, append, maybe, plus, plus_scale, recall, scale
 
-from forge.errors import GraphError, ShapeError
+from forge.errors import FileFormatError, GraphError, ShapeError
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Graph
 from forge.graph.leaves import Part
@@ -135,3 +135,77 @@ def test_a_constant_holds_as_many_numbers_as_elements_and_one_content():
         g.constant("u", tensor("f32", 2), (1, 2, 3))
     with pytest.raises(GraphError, match="cannot hold"):
         g.constant("q", tensor("q8_0", 32), [0] * 32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("i32", 1.5),
+        ("i32", 2**31),
+        ("i8", -129),
+        ("i32", float("nan")),
+        ("i32", float("inf")),
+        ("f32", "1"),
+        ("bool", 2),
+    ],
+)
+def test_a_constant_holds_no_number_that_its_type_does_not(dtype, value):
+    with pytest.raises(GraphError, match=f"constant table of {dtype}"):
+        Graph().constant("table", tensor(dtype, 2), [0, value])
+
+
+def test_a_constant_holds_the_ends_of_its_type():
+    assert Graph().constant("table", tensor("i8", 2), [-128, 127.0]).node.leaf.values == (-128, 127)
+
+
+@pytest.mark.parametrize("axis", [-1, 2, "0", True, 0.5])
+def test_a_weight_is_stacked_along_an_axis_it_has(axis):
+    with pytest.raises(GraphError, match="cannot be stacked along the axis"):
+        Graph().weight(["a", "b"], tensor("f32", 8, 8), axis=axis)
+
+
+@pytest.mark.parametrize("wrong", [3, [3], ["w", None], Graph()])
+def test_a_weight_is_made_of_names_and_parts(wrong):
+    with pytest.raises(GraphError, match="a part is"):
+        Graph().weight(wrong, tensor("f32", 8))
+
+
+@pytest.mark.parametrize("place", [("w", 0, 1.5, 2), ("w", "0", 0, 1), ("w", 0, True, None), (3, 0, 0, 1)])
+def test_a_part_is_counted_in_ints(place):
+    with pytest.raises(GraphError, match="a part is"):
+        Part(*place)
+
+
+def test_an_output_is_a_value_and_named_once():
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+    for wrong in (None, 3, (a, b)):
+        with pytest.raises(GraphError, match="no value of a graph"):
+            g.output("y", wrong)
+        with pytest.raises(GraphError, match="no value of a graph"):
+            g.update("kv", wrong)
+    g.output("y", a)
+    g.output("y", a)
+    with pytest.raises(GraphError, match="output y is named twice"):
+        g.output("y", b)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x00", "a\u2028b", "\x85", "\\n", 'é"\\'])
+def test_the_text_of_any_name_parses_back(name):
+    g = Graph()
+    g.output(name, g.input(name, F))
+    parsed = parse_graph(str(g), OPS)
+    assert str(parsed) == str(g) and list(parsed.outputs) == [name]
+
+
+@pytest.mark.parametrize("by", [float("inf"), -float("inf"), float("nan")])
+def test_the_text_of_an_attribute_that_has_no_literal_parses_back(by):
+    g = Graph()
+    g.output("y", scale(g.input("x", F), by=by))
+    assert str(parse_graph(str(g), OPS)) == str(g)
+
+
+@pytest.mark.parametrize("header", ["graph g (T<=x)", "graph g (T)", "graph g (T<=0)", "graph a (T<=3) ()"])
+def test_a_header_that_is_none_names_its_line(header):
+    with pytest.raises(FileFormatError, match="line 1"):
+        parse_graph(header, OPS)
