@@ -9,7 +9,7 @@ for output in llm.generate(["def fib(n):"], forge.SamplingParams(max_tokens=32, 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -188,14 +188,21 @@ def delta(params: SamplingParams | None) -> SamplingParams:
 
 
 def _many(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-        return [cast(Prompt, prompts)]
-    return [cast(Prompt, p) for p in prompts]
+    if isinstance(prompts, str):
+        return [prompts]
+    if not isinstance(prompts, Iterable) or isinstance(prompts, (Mapping, bytes)):
+        raise UsageError(f"prompts={prompts!r:.80} is a {type(prompts).__name__}", remedy="text, token ids, or a list")
+    several = list(prompts)
+    if several and (isinstance(several[0], int) or getattr(several[0], "ndim", None) == 0):  # of an array, too
+        return [cast(Prompt, several)]
+    return [cast(Prompt, p) for p in several]
 
 
 def _spread(params: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
     if params is None or isinstance(params, SamplingParams):
         return [params or SamplingParams()] * count
+    if not isinstance(params, Sequence) or not all(isinstance(p, SamplingParams) for p in params):
+        raise UsageError(f"sampling_params={params!r:.80}", remedy="a SamplingParams, or one for each prompt")
     if len(params) != count:
         raise UsageError(f"{len(params)} sampling params for {count} prompts", remedy="give one, or one for each")
     return list(params)

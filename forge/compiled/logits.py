@@ -26,8 +26,8 @@ def sequence_logits(model: CompiledModel, ids: Any, chunk: int | None) -> torch.
     tokens = _checked(model, ids)
     most = min(model.max_tokens, model.limits.max_logits)
     length = most if chunk is None else chunk
-    if not 1 <= length <= most:
-        raise UsageError(f"chunk={chunk}", remedy=f"1 to {most}, the rows of logits that a step of the model gives")
+    if type(length) is not int or not 1 <= length <= most:
+        raise UsageError(f"chunk={chunk!r}", remedy=f"1 to {most}, the rows of logits that a step of the model gives")
     request = Request("logits", tokens, SamplingParams())
     request.pages, request.slot = list(range(-(-len(tokens) // model.page_size))), 0 if model.num_slots else -1
     builder = BatchBuilder(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
+from operator import index
 
 from forge.errors import RequestError, UsageError
 from forge.runtime.completion import Completion, Tokenizer
@@ -32,7 +34,7 @@ class Admission:
         if isinstance(prompt, str):
             prompt_text, ids = prompt, self._encode(request_id, prompt)
         else:
-            ids = list(prompt)
+            ids = _ids(request_id, prompt)
         requests = self._requests(request_id, ids, params)
         completions = [Completion(request, self._tokenizer) for request in requests]
         return Group(request_id, prompt_text, ids, params, completions, completions[1:])
@@ -74,3 +76,13 @@ class Admission:
         ]
         self._scheduler.check(requests[0])
         return requests
+
+
+def _ids(request_id: str, prompt: Sequence[int]) -> list[int]:
+    """A prompt given as token ids: ints, or what stands for one, as an element of an array does."""
+    if not isinstance(prompt, bytes):
+        with suppress(TypeError):
+            return [index(i) for i in prompt]
+    raise RequestError(
+        f"the prompt {prompt!r:.80} is neither text nor token ids", where=f"request {request_id!r}", remedy="give ints"
+    )

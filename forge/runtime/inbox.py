@@ -20,8 +20,8 @@ class Inbox:
     """
 
     def __init__(self, admission: Admission, max_requests: int | None = None) -> None:
-        if max_requests is not None and max_requests < 1:
-            raise UsageError(f"max_requests is {max_requests}", remedy="at least 1, or None for no bound")
+        if max_requests is not None and (type(max_requests) is not int or max_requests < 1):
+            raise UsageError(f"max_requests is {max_requests!r}", remedy="at least 1, or None for no bound")
         self._admission, self._most = admission, max_requests
         self._names = itertools.count()
         self._lock = threading.Lock()  # guards the two below

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from runtime import fake_lm
 
 import forge
@@ -212,3 +213,28 @@ def test_importing_forge_touches_nothing():
     here = Path(__file__).parents[2]
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_prompts_of_arrays_are_ids(llm):
+    ids = [5, 6, 7]
+    for prompts in (ids, np.array(ids), torch.tensor(ids), [np.int64(5), 6, 7], [np.array(ids)], torch.tensor([ids])):
+        (output,) = llm.generate(prompts, GREEDY)
+        assert output.prompt_token_ids == ids
+
+
+@pytest.mark.parametrize("prompts", [None, 3, b"abc", {"a": 1}, [None], [[1, "a"]], [1, "a"], [[1.5]], [b"ab"]])
+def test_prompts_that_are_neither_text_nor_ids_are_refused(llm, prompts):
+    with pytest.raises((UsageError, RequestError)):
+        llm.generate(prompts, GREEDY)
+
+
+@pytest.mark.parametrize("params", [3, "x", forge.SamplingParams, [None], {}, ["x"]])
+def test_sampling_params_that_are_none_are_refused(llm, params):
+    with pytest.raises(UsageError):
+        llm.generate("a", params)
+
+
+@pytest.mark.parametrize("bound", [0, 1.5, True, "x"])
+def test_the_bound_of_requests_is_a_count(bound):
+    with pytest.raises(UsageError, match="max_requests"):
+        forge.LLM(target="cpu", context=64, max_requests=bound)

@@ -82,6 +82,8 @@ def test_other_threads_may_ask_while_an_engine_steps(model):
         ([1] * 65, None, "65 ids are over the context length of 64"),
         ([1], 13, "chunk=13"),
         ([1], 0, "chunk=0"),
+        ([1], 1.5, "chunk=1.5"),
+        ([1], True, "chunk=True"),
     ],
 )
 def test_what_is_not_possible_is_refused(model, ids, chunk, what):
