@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from forge.errors import UnsupportedError
 from forge.graph.op import Op
@@ -28,7 +29,7 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
     for operand in operands:
         if isinstance(operand, torch.Tensor):
             seen = seen or type(operand) not in _PLAIN
-            if grad and operand.requires_grad:
+            if (grad and operand.requires_grad) or _has_tangent(operand):
                 raise UnsupportedError(
                     f"{op.name} has no backward, and an operand requires a gradient",
                     remedy="call it under torch.no_grad(), or on x.detach()",
@@ -43,6 +44,13 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
     if not seen:
         return eager.run(op, operands, attrs)
     return dispatched(op, operands, attrs)
+
+
+def _has_tangent(operand: torch.Tensor) -> bool:
+    """Whether a derivative is being computed forwards, along this operand: it would be lost, as if it were zero."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return False
+    return forward_ad.unpack_dual(operand).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _transformed() -> bool:

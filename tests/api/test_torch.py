@@ -132,6 +132,8 @@ def test_a_gradient_is_refused_rather_than_lost():
     for call in (forge.kernels.softmax, torch.func.grad(lambda a: forge.kernels.softmax(a).sum())):
         with pytest.raises(UnsupportedError, match=r"(?s)softmax has no backward.*no_grad"):
             call(x)
+    with pytest.raises(UnsupportedError, match="softmax has no backward"):  # forwards it would be lost just so
+        torch.func.jvp(forge.kernels.softmax, (x.detach(),), (torch.ones(3, 64),))
     with pytest.raises(Exception, match="softmax has no backward"):
         compiled(forge.kernels.softmax)(x)
     with torch.no_grad():
