@@ -98,7 +98,7 @@ def numbers(stated: Any, *, count: bool = False) -> Within:
 
 
 def _range(item: Any, count: bool) -> Range:
-    if isinstance(item, int | float) and not isinstance(item, bool):
+    if isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item):
         if not count:
             return Range(item, item)
         if item != bucket(int(item)):
@@ -122,6 +122,8 @@ def _number(text: str) -> float:
 
 def element_types(stated: Any) -> Among:
     """The condition that an element type, a class of them or a list states. Raises GraphError for an unknown one."""
+    if stated == []:
+        raise GraphError("an empty list fits nothing")
     found: set[str] = set()
     for item in stated if isinstance(stated, list) else [stated]:
         if not isinstance(item, str) or (item not in DTYPES and item not in CLASSES):

@@ -86,7 +86,7 @@ def read(path: Path, op: Op, *, rules: bool) -> tuple[Entry, ...]:
     Of `rules` the configuration and the evidence may be left out, as they choose a kernel alone.
     """
     try:
-        raws = json.loads(path.read_text())
+        raws = json.loads(path.read_text(), object_pairs_hook=_unique)
     except ValueError as error:
         raise FileFormatError(f"a tuning file is not JSON: {error}", where=str(path)) from error
     if not isinstance(raws, list):
@@ -107,6 +107,14 @@ def read(path: Path, op: Op, *, rules: bool) -> tuple[Entry, ...]:
                 )
         entries.append(entry)
     return tuple(entries)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a name that stands twice, Python's reader would take the last in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name stands twice in {json.dumps([name for name, _ in pairs])}")
+    return found
 
 
 def _entry(raw: Any, op: Op, rules: bool) -> Entry:
@@ -159,6 +167,8 @@ def _attribute(name: str, stated: Any, op: Op) -> Condition:
     """What an attribute must be: of a type, and of texts one, that the op's default or one of its cases has."""
     seen = {type(v): v for v in _values(name, op)}
     items = stated if isinstance(stated, list) else [stated]
+    if not items:
+        raise GraphError("an empty list fits nothing")
     if seen.keys() <= {int, float} and all(not isinstance(i, bool) for i in items):
         return numbers(stated)
     texts = {v for v in _values(name, op) if isinstance(v, str)}

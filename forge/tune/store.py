@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forge.errors import FileFormatError
+from forge.errors import FileFormatError, UsageError
 from forge.graph.op import Call, Kernel, Op
 from forge.kernels import load
 from forge.target import TARGETS
@@ -48,6 +48,9 @@ class TuningStore:
     """
 
     def __init__(self, *roots: Path) -> None:
+        for root in roots:
+            if not isinstance(root, Path) or not root.is_dir():
+                raise UsageError(f"a folder of tuning files is {root!r:.80}", remedy="the Path of a folder that exists")
         self.roots = roots or (next((p for p in SHIPPED if p.is_dir()), SHIPPED[0]),)
         self._files: dict[tuple[Path, str, str], tuple[Entry, ...]] = {}
 
@@ -97,7 +100,13 @@ class TuningStore:
             if not any(known[0] == root for known in self._files):
                 _check_names(root, op)
             path = root / arch / f"{op.name}.json"
-            self._files[key] = read(path, op, rules=arch == RULES) if path.is_file() else ()
+            entries = read(path, op, rules=arch == RULES) if path.is_file() else ()
+            for entry in entries:
+                if arch != RULES and entry.kernel is not None and entry.kernel.on != TARGETS[arch].kind:
+                    raise FileFormatError(
+                        f"{arch} cannot run the {entry.kernel.on}'s {entry.kernel.name}", where=str(path)
+                    )
+            self._files[key] = entries
         return self._files[key]
 
 

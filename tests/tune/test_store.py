@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from forge.errors import FileFormatError, GraphError
+from forge.errors import FileFormatError, GraphError, UsageError
 from forge.graph.op import Space
 from forge.graph.types import tensor
 from forge.kernels import load
@@ -235,3 +235,37 @@ def test_every_shipped_file_holds_only_right_entries():
     for path in files:
         assert path.parent.name in {*TARGETS, RULES}, path
         assert made.read(made.roots[0], path.parent.name, OPS[path.stem]), path
+
+
+@pytest.mark.parametrize("field", ["w", "out", "N", "T"])
+def test_a_list_that_fits_nothing_is_an_error(tmp_path, field):
+    with pytest.raises(FileFormatError, match="an empty list fits nothing"):
+        choose(store(tmp_path, entry(**{field: []})))
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf")])
+def test_a_size_is_finite(tmp_path, size):
+    with pytest.raises(FileFormatError, match="is no size"):
+        choose(store(tmp_path, entry(N=size)))
+
+
+def test_a_name_that_stands_twice_is_an_error(tmp_path):
+    made = store(tmp_path, entry(T=1))
+    path = tmp_path / "sm_90" / "linear.json"
+    path.write_text(path.read_text().replace('"T": 1', '"T": 1, "T": 2'))
+    with pytest.raises(FileFormatError, match="a name stands twice"):
+        choose(made)
+
+
+def test_an_architecture_s_entry_names_a_kernel_that_it_can_run(tmp_path):
+    for arch, of, kernel in (("sm_90", "cpu", "linear_torch"), ("cpu", "gpu", "linear_gemv")):
+        config = SPACE[kernel].default
+        made = store(tmp_path, entry(config, kernel), arch=arch)
+        with pytest.raises(FileFormatError, match=f"{arch} cannot run the {of}'s {kernel}"):
+            made.read(tmp_path, arch, LINEAR)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    for wrong in (tmp_path / "none", 3, str(tmp_path)):
+        with pytest.raises(UsageError, match="a folder of tuning files"):
+            TuningStore(wrong)
