@@ -176,6 +176,8 @@ class Op:
             if operand not in self.operands or role not in ROLES:
                 raise GraphError(f"op {self.name}: the operand {operand} cannot have the role {role!r}")
 
+        if writes is not None and writes not in self.operands:
+            raise GraphError(f"op {self.name} writes {writes!r}, which is no operand", remedy=", ".join(self.operands))
         self.axes = Axes(self.name, self.operands, axes)
 
     @property
@@ -227,6 +229,8 @@ class Op:
 
         def declare(build: Callable[..., Any]) -> Kernel:
             name = build.__name__
+            if on not in ("gpu", "cpu"):
+                raise GraphError(f"the kernel {name} of op {self.name} is on {on!r}", remedy="'gpu' or 'cpu'")
             if name in self.kernels:
                 raise GraphError(f"op {self.name} has two kernels called {name}")
             self.kernels[name] = Kernel(self, name, build, space or Space(), on, when, workspace, layouts)

@@ -122,6 +122,16 @@ def _rule(op: Op, absent: tuple[str, ...]) -> Rule:
     unknown = [name for name in op.attributes if name not in bound and name not in unknown]
     if any(ref.pattern.op is None for ref in results):
         raise GraphError(f"op {op.name}: its `equals` gives an operand back as it is", where=op.module)
+    for pattern in calls:
+        if pattern.op is None or pattern.op.writes is None:
+            continue
+        written = pattern.inputs[pattern.op.operands.index(pattern.op.writes)]
+        if written is not None and written.pattern.op is None and written.pattern.name != op.writes:
+            raise GraphError(
+                f"op {op.name}: its `equals` writes {written.pattern.name}, and the op does not say so",
+                where=op.module,
+                remedy=f"writes={written.pattern.name!r}",
+            )
     if ignored or unknown:
         raise GraphError(
             f"op {op.name}: its `equals` ignores {', '.join(ignored + unknown)}",

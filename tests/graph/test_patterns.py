@@ -251,3 +251,25 @@ def test_roles_come_from_the_ops_within():
         @op(equals=lambda a, b: plus(a, b), roles={"a": "wait"})
         def waiting(a, b):
             """a + b"""
+
+
+def test_an_op_whose_expression_writes_a_state_says_so():
+    """Or else its kernels would be given another place for the state's next version."""
+
+    @op(equals=lambda kv, k, *, by: append(kv, scale(k, by=by)))
+    def silent_append(kv, k, *, by):
+        """kv with k * by"""
+
+    with pytest.raises(GraphError, match="writes kv, and the op does not say so"):
+        rules_of(silent_append)
+
+
+def test_what_an_op_writes_is_an_operand_and_its_kernels_are_on_known_devices():
+    with pytest.raises(GraphError, match="writes 'pages', which is no operand"):
+
+        @op(equals=lambda a: scale(a, by=2), writes="pages")
+        def stray(a):
+            """a * 2"""
+
+    with pytest.raises(GraphError, match="is on 'tpu'"):
+        halves.kernel(on="tpu")(lambda site, y, a: None)
