@@ -27,7 +27,7 @@ unit: .venv/installed tests/models/tiny-code-Q8_0.gguf
 interpret: .venv/installed
 	TRITON_INTERPRET=1 $(BIN)/pytest -q -n $(JOBS) -m interpret tests/kernels tests/quant tests/lower tests/docs
 
-# Deliberate faults, each of which a test must see: 111 of them. Slow; not part of `test`.
+# Deliberate faults, each of which a test must see. Slow; not part of `test`.
 mutants: .venv/installed tests/models/tiny-code-Q8_0.gguf
 	$(BIN)/python tests/mutants.py
 

@@ -64,6 +64,11 @@ oracle(
     rdna=["v_cmp_o_f16_e32 vcc_lo, v4.l, v5.h", "v_cmp_o_f16_e64 s9, v7.l, v7.l", "v_cmp_o_f16_e64 s9, v7.h, v8.l"],
 )(RELATIONS["o"])
 oracle("m = u16 u16", rdna=["v_cmp_eq_u16_e64 s3, 1, v3.l", "v_cmp_eq_u16_e64 s3, v2.h, v3.h"])(operator.eq)
+oracle(
+    "m = u16 u16",
+    cdna=["v_cmp_gt_u16_e32 vcc, 2, v1", "v_cmp_gt_u16_e32 vcc, v2, v1", "v_cmp_gt_u16_e64 s[2:3], 2, v4"],
+    rdna=["v_cmp_gt_u16_e32 vcc_lo, 2, v6.l", "v_cmp_gt_u16_e64 s3, 2, v4.l", "v_cmp_gt_u16_e64 s3, v2.h, v4.l"],
+)(operator.gt)
 oracle("exec = u32 u32", rdna=["v_cmpx_eq_u32_e32 0, v5", "v_cmpx_eq_u32_e32 v4, v5"])(operator.eq)
 oracle("exec = i32 i32", rdna=["v_cmpx_gt_i32_e64 s19, v1", "v_cmpx_gt_i32_e64 v2, v1"])(operator.gt)
 

@@ -211,7 +211,9 @@ def reverse(a):
     cdna=[
         f"v_lshlrev_b32_sdwa v7, v7, v6 {DWORD} src0_sel:DWORD src1_sel:WORD_0",
         f"v_lshlrev_b32_sdwa v7, v7, v6 {DWORD} src0_sel:BYTE_0 src1_sel:WORD_1",
+        "v_lshlrev_b32_e64 v8, v4, s3",
     ],
+    rdna=["v_lshlrev_b32_e64 v8, v4, 0x200000"],
 )
 def shift_left(n, a):
     """D = S1 << S0[4:0]."""

@@ -53,7 +53,11 @@ def add16(a, b):
     return (a.astype(np.float32) + b.astype(np.float32)).astype(np.float16)
 
 
-@oracle("pk.f16 = pk.f16 pk.f16", cdna=[f"v_pk_mul_f16 v0, v1, v2{h}" for h in HALVES])
+@oracle(
+    "pk.f16 = pk.f16 pk.f16",
+    *(f"v_pk_mul_f16 v0, v1, v2{h}" for h in HALVES),
+    rdna=["v_pk_mul_f16 v3, 0x4200, v3 op_sel_hi:[0,1]"],
+)
 def multiply16(a, b):
     return (a.astype(np.float32) * b.astype(np.float32)).astype(np.float16)
 

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.compile
 # What each instruction moves: bytes a lane; "s" sign-extends, "lo" and "hi" are the half of the register that is
 # loaded or stored; "2x" takes two addresses, offsets in units of the element; "64" in units of 64 of them.
 BUFFER = {
-    "gfx942": {"load_sbyte": "1s", "load_ushort": "2", "load_dword": "4", "load_dwordx2": "8", "load_dwordx4": "16",
+    "gfx942": {"load_sbyte": "1s", "load_ubyte": "1", "load_ushort": "2", "load_dword": "4", "load_dwordx2": "8",
+               "load_dwordx4": "16",
                "store_short": "2", "store_dword": "4", "store_dwordx2": "8", "store_dwordx4": "16"},
     "rdna": {"load_i8": "1s", "load_u8": "1", "load_u16": "2", "load_b32": "4", "load_b64": "8", "load_b128": "16",
              "store_b16": "2", "store_b32": "4", "store_b64": "8", "store_b128": "16"},
