@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from forge.errors import UsageError
 from forge.runtime.batch import BatchBuilder
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import Request
+from forge.runtime.runner import Runner
 from forge.runtime.scheduler import Slice
 
 if TYPE_CHECKING:
@@ -18,34 +19,20 @@ if TYPE_CHECKING:
 
     from forge.graph.ir import Graph
     from forge.lower.executable import Executable
-    from forge.runtime.batch import Batch
     from forge.runtime.contract import Limits
-    from forge.runtime.runner import Pending
 
 
-class Steps(Protocol):
-    """What is needed of a `CompiledModel`, which imports this."""
+class Asked(Runner, Protocol):
+    """A runner whose states can be reached: a compiled model, whose file imports this one."""
 
     graph: Graph
     limits: Limits
-    context_length: int
 
-    @property
-    def turn(self) -> AbstractContextManager[Any]: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    @property
-    def page_size(self) -> int: ...
-    @property
-    def num_slots(self) -> int: ...
-    def load(self) -> Executable: ...
-    def launch(self, batch: Batch) -> Pending: ...
-    def change_slots(self, copies: Sequence[tuple[int, int]], cleared: Sequence[int]) -> None: ...
+    def load(self) -> Executable:
+        """What holds the states, by name."""
 
 
-def sequence_logits(model: Steps, ids: Any, chunk: int | None) -> torch.Tensor:
+def sequence_logits(model: Asked, ids: Any, chunk: int | None) -> torch.Tensor:
     """See `CompiledModel.logits`."""
     import torch
 
@@ -69,7 +56,7 @@ def sequence_logits(model: Steps, ids: Any, chunk: int | None) -> torch.Tensor:
 
 
 @contextmanager
-def _borrowed(model: Steps, pages: int) -> Iterator[None]:
+def _borrowed(model: Asked, pages: int) -> Iterator[None]:
     """The first pages, and the first slot cleared; afterwards they hold again what they did, kept on the host."""
     states = model.load().states
     parts = [states[leaf.name][:, :pages] for leaf in model.graph.states("pages")]
@@ -84,7 +71,7 @@ def _borrowed(model: Steps, pages: int) -> Iterator[None]:
             part.copy_(before)
 
 
-def _checked(model: Steps, ids: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
+def _checked(model: Asked, ids: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
     import numpy as np
 
     array = np.asarray(ids)
