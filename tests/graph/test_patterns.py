@@ -94,17 +94,25 @@ def test_results_that_do_not_depend_on_each_other():
     assert names(fused) == ["recall", "scale_append"] and same(g, fused)
 
 
-def test_roots_are_joined_with_their_neighbours():
-    """Each layer's q goes with its own k, though every q would do."""
+@pytest.mark.parametrize("chained", [True, False])
+def test_roots_are_joined_with_their_neighbours(chained):
+    """Each layer's q goes with its own k, though where layers do not depend on each other every q would do."""
     g = Graph()
-    x = inputs(g)[0]
+    a = x = inputs(g)[0]
     for layer in range(4):
+        x = x if chained else scale(a, by=10 + layer)
         kv = append(g.state(f"kv.{layer}", KV), scale(plus(x, x), by=3))
         g.update(f"kv.{layer}", kv)
-        x = plus(scale(x, by=3), recall(kv))
+        q = scale(x, by=3)
+        g.output(f"q.{layer}", q)
+        x = plus(q, recall(kv)) if chained else x
     g.output("y", x)
     fused = verify(fuse(g, rules_of(scale_append)[0]))
-    assert names(fused).count("scale_append") == 4
+    nodes = [n for n in fused.calls() if n.op is scale_append]
+    assert len(nodes) == 4
+    for node in nodes:
+        _, q, k = node.inputs
+        assert k.node.inputs == (q, q), "k is made of the x that is q"
     states = {f"kv.{i}": [0] * 8 for i in range(4)}
     assert evaluate(g, INPUTS, lambda n: None, states) == evaluate(fused, INPUTS, lambda n: None, states)
 
@@ -137,6 +145,14 @@ def test_an_optional_operand_is_there_or_not(present):
     fused = fuse_equals(g, OPTIONS)
     (call,) = fused.calls()
     assert call.op is maybe_twice and (call.inputs[1] is not None) == present and same(g, fused)
+
+
+def test_an_operand_that_is_there_is_not_dropped():
+    g = Graph()
+    a, b, _ = inputs(g)
+    g.output("y", scale(maybe(a, b), by=2))
+    absent = next(rule for rule in rules_of(maybe_twice) if rule.absent == ("b",))
+    assert names(fuse(g, absent)) == ["maybe", "scale"]
 
 
 @pytest.mark.parametrize("made", ["by hand", "fused"])
