@@ -128,6 +128,19 @@ def test_roots_of_one_op_are_two_calls_with_one_attribute():
         assert same(g, fused)
 
 
+def test_matches_that_reach_far_do_not_need_each_other():
+    """The first match holds the first node and the last, so one that lies between may depend on it both ways."""
+    g = Graph()
+    a, b, _ = inputs(g)
+    first = scale(a, by=1)
+    g.output("w", plus(scale(a, by=2), scale(b, by=2)))
+    inner = scale(b, by=3)
+    g.output("x", scale(first, by=3))
+    g.output("y", scale(inner, by=1))
+    fused = fuse(g, rules_of(both_scaled)[0])
+    assert names(fused).count("both_scaled") == 2 and same(g, fused)
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_results_of_a_call_keep_their_places(swapped):
     g = Graph()

@@ -84,11 +84,11 @@ def _cyclic(inside: set[Node], found: Match, taken: Mapping[Node, Match]) -> boo
     `taken` are the nodes of matches already accepted: each depends on all that its fused call will depend on.
     """
     floor = min(n.number for n in inside)
-    for other in reversed(list(dict.fromkeys(taken.values()))):
-        numbers = [n.number for n in other.nodes.values()]
-        if max(numbers) < floor:
-            break  # it, and those before it, lie wholly before every node that could lead back
-        floor = min(floor, *numbers)
+    numbers = [[n.number for n in other.nodes.values()] for other in dict.fromkeys(taken.values())]
+    for reached in sorted(numbers, key=max, reverse=True):
+        if max(reached) < floor:
+            break  # it and the rest lie wholly before every node that could lead back
+        floor = min(floor, *reached)
     stack = [v.node for v in found.values.values()]
     seen: set[Node] = set()
     while stack:
