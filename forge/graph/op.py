@@ -19,6 +19,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from forge.errors import GraphError, ShapeError
@@ -180,7 +181,7 @@ class Op:
             raise GraphError(f"op {self.name} writes {writes!r}, which is no operand", remedy=", ".join(self.operands))
         self.axes = Axes(self.name, self.operands, axes)
 
-    @property
+    @cached_property
     def roles(self) -> Mapping[str, str]:
         """The operands' roles by name: "activation", "weight", "bias" or "state". Of a fused op, those within it."""
         return roles_in(self) | self._roles if self.equals else self._roles

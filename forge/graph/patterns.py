@@ -112,16 +112,18 @@ def _rule(op: Op, absent: tuple[str, ...]) -> Rule:
     except Exception as error:  # somebody's expression may raise anything
         told = error.what if isinstance(error, GraphError) else f"{type(error).__name__}: {error}"
         raise GraphError(f"op {op.name}: its `equals` cannot be a rule: {told}", where=op.module) from error
-    calls = {id(p): p for ref in results for p in ref.pattern.below()}.values()
+    calls = tuple({id(p): p for ref in results for p in ref.pattern.below()}.values())
     read = {id(ref.pattern) for p in calls for ref in p.inputs if ref is not None}
     roots = tuple(sorted((p for p in calls if id(p) not in read), key=lambda p: -len(p.below())))
-    used = {ref.pattern.name for p in calls for ref in p.inputs if ref is not None}
-    ignored = [name for name in op.operands if name not in used and name not in absent]
-    unknown = [name for name in op.attributes if op.signature.parameters[name].default is not op.signature.empty]
-    bound = {v.text for p in calls for v in p.attrs.values() if isinstance(v, Attribute)}
-    unknown = [name for name in op.attributes if name not in bound and name not in unknown]
     if any(ref.pattern.op is None for ref in results):
         raise GraphError(f"op {op.name}: its `equals` gives an operand back as it is", where=op.module)
+    _check_writes(op, calls)
+    _check_bound(op, absent, calls)
+    return Rule(op, absent, results, roots, len(calls))
+
+
+def _check_writes(op: Op, calls: Sequence[Pattern]) -> None:
+    """A state that a call of the expression writes is one that the fused op says it writes."""
     for pattern in calls:
         if pattern.op is None or pattern.op.writes is None:
             continue
@@ -132,13 +134,21 @@ def _rule(op: Op, absent: tuple[str, ...]) -> Rule:
                 where=op.module,
                 remedy=f"writes={written.pattern.name!r}",
             )
-    if ignored or unknown:
+
+
+def _check_bound(op: Op, absent: tuple[str, ...], calls: Sequence[Pattern]) -> None:
+    """A match tells every operand that is there, and every attribute that has no default."""
+    operands = {ref.pattern.name for p in calls for ref in p.inputs if ref is not None} | set(absent)
+    attributes = {v.text for p in calls for v in p.attrs.values() if isinstance(v, Attribute)}
+    parameters = op.signature.parameters
+    attributes |= {name for name in op.attributes if parameters[name].default is not op.signature.empty}
+    ignored = [n for n in op.operands if n not in operands] + [n for n in op.attributes if n not in attributes]
+    if ignored:
         raise GraphError(
-            f"op {op.name}: its `equals` ignores {', '.join(ignored + unknown)}",
+            f"op {op.name}: its `equals` ignores {', '.join(ignored)}",
             where=op.module,
             remedy="use each operand, and give each attribute to an op as it is at least once: it is read off there",
         )
-    return Rule(op, absent, results, roots, len(calls))
 
 
 def _trace(op: Op, absent: Sequence[str], attrs: Mapping[str, Any]) -> tuple[Ref, ...]:

@@ -64,9 +64,8 @@ class GPU:
         try:
             with self.active():
                 return launcher(task.fn, task.grid, task.args, task.meta, task.arguments(), self.index)
-        except (
-            Exception
-        ) as error:  # Triton raises many kinds; each is the compiler's or the driver's word on this kernel
+        except Exception as error:
+            # Triton raises many kinds; each is the compiler's or the driver's word on this kernel.
             what = f"{task.fn.__name__} with grid {task.grid} cannot be launched on {self}: {error}"
             raise DeviceError(what) from error
 
