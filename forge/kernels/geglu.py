@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from forge.graph.op import Case, Cost, Space, expect, op
+from functools import partial
+
+from forge.graph.op import Case, Cost, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.language import cdiv, jit, tl
+from forge.kernels.device.gated import SPACE, gated_flat, gated_torch
+from forge.language import jit, tl
 
 
 def _types(gate, up):
@@ -46,34 +49,20 @@ def geglu(gate, up):
 
 
 @jit
-def _geglu(y_ptr, gate_ptr, up_ptr, y_stride, gate_stride, up_stride, F, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = column < F
-    gate = tl.load(gate_ptr + row * gate_stride + column, mask).to(tl.float32)
-    up = tl.load(up_ptr + row * up_stride + column, mask).to(tl.float32)
-    # (1 + tanh(z)) / 2 = sigmoid(2 z), and 2 sqrt(2 / pi) = 1.595769...
-    y = gate * tl.sigmoid(1.5957691216057308 * (gate + 0.044715 * gate * gate * gate)) * up
-    tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask)
+def gelu(x):
+    """By (1 + tanh(z)) / 2 = sigmoid(2 z), and 2 sqrt(2 / pi) = 1.595769..."""
+    return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
-@geglu.kernel(space=Space(BLOCK=(1024, 512, 2048), num_warps=(4, 2, 8)))
+@geglu.kernel(space=SPACE)
 def geglu_flat(site, y, gate, up):
     """A program a block of a row."""
-    t, f = gate.shape
-    grid = (t, cdiv(f, site["BLOCK"]))
-    return site.launch(_geglu, grid, y, gate, up, y.stride(0), gate.stride(0), up.stride(0), f)
+    return gated_flat(site, y, gate, up, gelu)
 
 
 @geglu.kernel(on="cpu")
 def geglu_torch(site, y, gate, up):
-    """Two passes within y: torch's gelu computes in fp32 and rounds to the operands' type, and so does the product."""
+    """torch's gelu computes in fp32."""
     import torch
 
-    gelu = torch.ops.aten.gelu.out
-
-    def step():
-        gelu(gate, approximate="tanh", out=y)
-        y.mul_(up)
-
-    return step
+    return gated_torch(y, gate, up, partial(torch.ops.aten.gelu.out, approximate="tanh"))

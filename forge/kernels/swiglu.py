@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from forge.graph.op import Case, Cost, Space, expect, op
+from forge.graph.op import Case, Cost, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
-from forge.language import cdiv, jit, tl
+from forge.kernels.device.gated import SPACE, gated_flat, gated_torch
+from forge.language import jit, tl
 
 
 def _types(gate, up):
@@ -45,33 +46,20 @@ def swiglu(gate, up):
 
 
 @jit
-def _swiglu(y_ptr, gate_ptr, up_ptr, y_stride, gate_stride, up_stride, F, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = column < F
-    gate = tl.load(gate_ptr + row * gate_stride + column, mask).to(tl.float32)
-    up = tl.load(up_ptr + row * up_stride + column, mask).to(tl.float32)
-    y = gate * tl.sigmoid(gate) * up
-    tl.store(y_ptr + row * y_stride + column, y.to(y_ptr.dtype.element_ty), mask)
+def silu(x):
+    """x / (1 + e^-x)"""
+    return x * tl.sigmoid(x)
 
 
-@swiglu.kernel(space=Space(BLOCK=(1024, 512, 2048), num_warps=(4, 2, 8)))
+@swiglu.kernel(space=SPACE)
 def swiglu_flat(site, y, gate, up):
     """A program a block of a row."""
-    t, f = gate.shape
-    grid = (t, cdiv(f, site["BLOCK"]))
-    return site.launch(_swiglu, grid, y, gate, up, y.stride(0), gate.stride(0), up.stride(0), f)
+    return gated_flat(site, y, gate, up, silu)
 
 
 @swiglu.kernel(on="cpu")
 def swiglu_torch(site, y, gate, up):
-    """Two passes within y: torch's silu computes in fp32 and rounds to the operands' type, and so does the product."""
+    """torch's silu computes in fp32."""
     import torch
 
-    silu = torch.ops.aten.silu.out
-
-    def step():
-        silu(gate, out=y)
-        y.mul_(up)
-
-    return step
+    return gated_torch(y, gate, up, torch.ops.aten.silu.out)
