@@ -22,6 +22,12 @@ REASONS = ("needs a GPU", "needs TRITON_INTERPRET=1", "this is the interpreted r
 _unexpected: list[str] = []
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--full", action="store_true", help="kernels' code emulated at every case, not at a sample of them"
+    )
+
+
 def pytest_collection_finish(session):
     """What thousands of parameters hold lives to the end: the garbage collector need not look at it again and again."""
     gc.collect()

@@ -54,7 +54,7 @@ def test_wrong_numbers_are_shown(forge, monkeypatch):
 
 
 def test_a_model_runs_emulated(forge):
-    options = ("-p", "def fib(n):", "--max-tokens", "2", "--context", "32", "--max-seqs", "1", "--json")
+    options = ("-p", "def", "--max-tokens", "2", "--context", "32", "--max-seqs", "1", "--json")
     emulated = forge("run", "--target", "emulated:gfx1100", *options)
     assert emulated.code == 0 and emulated.json["outputs"] == forge("run", "--target", "cpu", *options).json["outputs"]
     assert "no emulator of cpu" in forge("run", "--target", "emulated:cpu", *options).err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -15,24 +16,49 @@ from forge.verify import check, serving
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
-WHOLE = ("gfx942", "gfx1100", "gfx1201")  # every small case; of the other architectures one case a kind of operands
+WHOLE = ("gfx942", "gfx1100", "gfx1201")  # with --full every small case; of the others one a kind of operands
 
 
-def parameters() -> Iterator[pytest.param]:
-    """Kernels, cases and architectures; not the kernels that are a library's."""
+def sampled() -> Iterator[pytest.param]:
+    """Every small case on one architecture of CDNA and one of RDNA, in turn."""
+    for family in (lambda arch: arch.startswith("gfx9"), lambda arch: not arch.startswith("gfx9")):
+        turn = itertools.cycle([arch for arch in AMD_VERIFIED if family(arch)])
+        known = {arch: small(arch) for arch in AMD_VERIFIED if family(arch)}
+        for name in sorted(set().union(*known.values())):
+            arch = next(arch for arch in turn if name in known[arch])
+            yield param(arch, name, known[arch][name])
+
+
+def full() -> Iterator[pytest.param]:
     for arch in AMD_VERIFIED:
         seen = set()
-        for op, case, kernel, call in serving(TARGETS[arch]):
-            if not case.small or kernel.name.endswith("_library"):
-                continue
+        for name, (op, case, kernel, call) in small(arch).items():
             kind = kind_of(kernel, case, call)
             if arch in WHOLE or kind not in seen:
                 seen.add(kind)
-                name = f"{arch}-{kernel.id}-{case.name}".replace(" ", "_")
-                yield pytest.param(op, case, kernel, arch, id=name)
+                yield param(arch, name, (op, case, kernel, call))
 
 
-@pytest.mark.parametrize(("op", "case", "kernel", "arch"), list(parameters()))
+def small(arch):
+    """The small cases of the kernels that are no library's, by name."""
+    every = serving(TARGETS[arch])
+    return {
+        f"{kernel.id}-{case.name}".replace(" ", "_"): (op, case, kernel, call)
+        for op, case, kernel, call in every
+        if case.small and not kernel.name.endswith("_library")
+    }
+
+
+def param(arch, name, found):
+    op, case, kernel, _ = found
+    return pytest.param(op, case, kernel, arch, id=f"{arch}-{name}")
+
+
+def pytest_generate_tests(metafunc):
+    every = full() if metafunc.config.getoption("full") else sampled()
+    metafunc.parametrize(("op", "case", "kernel", "arch"), list(every))
+
+
 def test_emulated(op, case, kernel, arch):
     device = Emulated(TARGETS[arch])
     outcome = check(op, case, kernel, device.target, "cpu", lambda task: device.prepare(task)())
