@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from forge.amdgcn import emulate as machine
 from forge.amdgcn.emulate import NO_CHECKS, Checks, Emulation
-from forge.errors import UnsupportedError
-from forge.lower.device import CPU, Action
+from forge.errors import DeviceError
+from forge.lower.device import CPU, Action, Captured
 from forge.lower.launch import Launch, Task
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import DeviceTarget
@@ -28,6 +28,7 @@ class Emulated:
     def __init__(self, target: DeviceTarget, checks: Checks = NO_CHECKS) -> None:
         machine.require(target.arch)
         self.target, self.checks, self.name = target, checks, f"emulated:{target}"
+        self.captures = False
         self.gbps, self.tflops = target.gbps, target.tflops  # the data sheet's
         self._host = CPU()
 
@@ -45,8 +46,8 @@ class Emulated:
         object = compile_launch(task, self.target)
         return lambda: run(object, task, self.checks)
 
-    def capture(self, calls: Sequence[Action]) -> Action:
-        raise UnsupportedError("emulated launches cannot be captured", remedy="a GPU")
+    def capture(self, calls: Sequence[Action]) -> Captured:
+        raise DeviceError("emulated launches cannot be captured", remedy="a GPU")
 
     def active(self) -> AbstractContextManager[Any]:
         return nullcontext()

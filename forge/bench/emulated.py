@@ -169,7 +169,7 @@ def sized() -> Mapping[str, tuple[Case, ...]]:
         ),
         "dequantize": tuple(Case(w, (tensor(w, 8, 4096),), {"out": "f16"}) for w in block_types()),
         "embed": tuple(
-            Case(w, (tensor("i32", 4), tensor(w, 16, 4096)), {"out": "f32"}, {"ids": fills.integers(0, 16)})
+            Case(w, (tensor("i32", 4), tensor(w, 16, 4096), None), {"out": "f32"}, {"ids": fills.integers(0, 16)})
             for w in ("f16", "q4_K", "q6_K", "q8_0")
         ),
         "flash_attention": (_flash(64, 64), _flash(64, 512)),

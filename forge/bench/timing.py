@@ -53,7 +53,10 @@ def time_graph(calls: Sequence[Action], device: Device, repetitions: int = REPET
     """
     import torch
 
-    replay_once = device.capture(calls)
+    with device.active():
+        for call in calls:
+            call()
+    replay_once = device.capture(calls).replay
     with device.active():
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 

@@ -211,7 +211,7 @@ def _about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
     import torch
 
     parameters = sum(t.type.numel for t in gguf.tensors.values())
-    act = next(iter(model.graph.leaves("state"))).types[0].dtype
+    act = next(model.graph.states("pages")).types[0].dtype
     before = model.graph_after("quantize_activations")
     quantized = {f" {node.types[0].dtype}" for node in before.calls() if node.types[0].dtype.activation}
     on_cpu = model.target.kind == "cpu"

@@ -73,6 +73,8 @@ def _compiled(model: CompiledModel) -> dict[str, Any]:
         "pages": budget.pages,
         "activations": budget.arena,
         "scratch": budget.scratch,
+        "slots": budget.slots,
+        "graphs": budget.graphs,
         "total": budget.total,
         "free": budget.free,
         "page_size": limits.page_size,

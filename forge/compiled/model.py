@@ -25,7 +25,7 @@ from forge.lower.plan import Plan
 from forge.lower.sizes import Sizes
 from forge.models import Model
 from forge.models.builder import Precision
-from forge.runtime.contract import PADDING, Limits
+from forge.runtime.contract import KEPT, PADDING, Limits
 from forge.runtime.runner import Pending
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
@@ -92,7 +92,9 @@ class CompiledModel:
     def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
         page, slots = one.state_bytes("pages"), one.state_bytes("sequence")
-        self.budget = Budget(one.weight_bytes, 0, one.arena, one.scratch, self._free(memory), slots)
+        activations = one.arena + one.state_bytes("step")
+        graphs = one.graphs if self.on.captures else 0
+        self.budget = Budget(one.weight_bytes, 0, activations, one.scratch, self._free(memory), slots, graphs)
         left = self.budget.free - self.budget.total
         if left < per_seq * page:
             raise MemoryPlanError(
@@ -128,6 +130,10 @@ class CompiledModel:
         return self.limits.num_pages
 
     @property
+    def goes_ahead(self) -> bool:
+        return self.on.captures
+
+    @property
     def device(self) -> torch.device:
         return self.on.torch_device
 
@@ -155,6 +161,11 @@ class CompiledModel:
             inputs = pad(inputs, self._first_axes, self.plan.bounds, PADDING)
         outputs = self.load().run(inputs)
         return Pending(outputs["logits"][:wanted], outputs["ids"][:wanted])
+
+    def keep(self, ids: torch.Tensor) -> None:
+        """Keep the first ids for the next step. See `Runner`."""
+        kept = self.load().states[KEPT]
+        kept[: len(ids)].copy_(ids[: len(kept)])
 
     def logits(self, ids: Sequence[int] | np.ndarray | torch.Tensor, chunk: int | None = None) -> torch.Tensor:
         """Logits f32[T,V], on the host, after each of the T `ids` of one sequence.

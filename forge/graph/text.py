@@ -22,13 +22,13 @@ from forge.errors import FileFormatError, GraphError
 from forge.graph.ir import Graph, Value
 from forge.graph.leaves import KINDS, Leaf, Part, parts_of
 from forge.graph.op import Op
-from forge.graph.types import StateType, Sym, TensorType, dtype
+from forge.graph.types import STATE_KINDS, StateType, Sym, TensorType, dtype
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _PART = re.compile(rf"({_STRING})(?:\[((?:\:, )*)(\d+):(\d*)\])?")
 _NODE = re.compile(r"%(\d+) = (.+) : ([^:]+)$")
 _ROOT = re.compile(r'(output|update) "((?:[^"\\]|\\.)*)" = (%\S+)$')
-_TYPE = re.compile(r"(state )?(?:(sequence) )?(\w+)\[([^\]]*)\]")
+_TYPE = re.compile(rf"(state )?(?:({'|'.join(STATE_KINDS)}) )?(\w+)\[([^\]]*)\]")
 _HEADER = re.compile(r"graph (\S+) \((.*)\)$")
 
 

@@ -161,7 +161,7 @@ def tensor(dt: str | DType, *shape: Dim) -> TensorType:
     return TensorType(tuple(shape), dtype(dt))
 
 
-STATE_KINDS = ("pages", "sequence")
+STATE_KINDS = ("pages", "sequence", "step")
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ class StateType(TensorType):
     """A tensor that outlives a step and is updated in place: the KV pages of a layer, or a recurrence's state.
 
     `kind` "pages": axis 1 counts pages, of which a sequence has as many as its tokens need. `kind` "sequence": axis 0
-    counts slots, of which a sequence has one, zero when it begins. A value of this type is used linearly: an op that
-    writes it consumes it and returns its next version.
+    counts slots, of which a sequence has one, zero when it begins. `kind` "step": what is left for the next step alone.
+    A value of this type is used linearly: an op that writes it consumes it and returns its next version.
     """
 
     kind: str = "pages"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from forge.errors import DeviceError, UnsupportedError
+from forge.errors import DeviceError
 from forge.language import interpreted
 from forge.lower.launch import Launch, Task
 from forge.lower.rates import copied_gbps, product_tflops, spare_memory
@@ -24,11 +25,20 @@ SHARE = 0.92  # of the free memory: the rest is for the allocator's rounding and
 Action = Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class Captured:
+    """Launches as one graph of a device: `replay` launches them all. It takes `nbytes` of the device's memory."""
+
+    replay: Action
+    nbytes: int
+
+
 class Device(Protocol):
     """`name` is what `find` takes for it; `gbps` and `tflops` are what the roofline is drawn from."""
 
     name: str
     target: DeviceTarget
+    captures: bool  # whether there are graphs of launches
 
     @property
     def torch_device(self) -> torch.device:
@@ -48,8 +58,8 @@ class Device(Protocol):
     def prepare(self, task: Task) -> Action:
         """A task compiled and made to run, as often as it is called, while the device is `active`."""
 
-    def capture(self, calls: Sequence[Action]) -> Action:
-        """One call that replays all `calls`, which run once before. Raises UnsupportedError where none can be made."""
+    def capture(self, calls: Sequence[Action]) -> Captured:
+        """A graph of `calls`, each of which has run before; none runs now. Raises DeviceError if there can be none."""
 
     def active(self) -> AbstractContextManager[Any]:
         """While this lasts, launches of this thread go to the device."""
@@ -61,7 +71,7 @@ class Device(Protocol):
 class CPU:
     """The processor, through torch. Its rates are measured once, when they are first asked for."""
 
-    name = "cpu"
+    name, captures = "cpu", False
 
     def __init__(self, target: DeviceTarget = TARGETS["cpu"]) -> None:
         self.target = target
@@ -88,8 +98,8 @@ class CPU:
             raise DeviceError(f"{task.fn.__name__} is a kernel for GPUs; a CPU cannot launch it")
         return task
 
-    def capture(self, calls: Sequence[Action]) -> Action:
-        raise UnsupportedError("launches on a CPU cannot be captured", remedy="a GPU")
+    def capture(self, calls: Sequence[Action]) -> Captured:
+        raise DeviceError("launches on a CPU cannot be captured", remedy="a GPU")
 
     def active(self) -> AbstractContextManager[Any]:
         return nullcontext()

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import DeviceError, MissingDependencyError, UnsupportedError
-from forge.lower.device import CPU, Action, Device
+from forge.lower.device import CPU, Action, Captured, Device
 from forge.lower.gpu import GPU, arch_of, count, present
 from forge.lower.launch import Task
 from forge.target import TARGETS, DeviceTarget
@@ -30,6 +30,7 @@ class Absent:
     def __init__(self, target: DeviceTarget) -> None:
         self.target, self.name = target, target.arch
         self.gbps, self.tflops = target.gbps, target.tflops  # the data sheet's
+        self.captures = target.kind == "gpu"
 
     @property
     def torch_device(self) -> torch.device:
@@ -41,7 +42,7 @@ class Absent:
     def prepare(self, task: Task) -> Action:
         raise self._error()
 
-    def capture(self, calls: Sequence[Action]) -> Action:
+    def capture(self, calls: Sequence[Action]) -> Captured:
         raise self._error()
 
     def active(self) -> AbstractContextManager[Any]:

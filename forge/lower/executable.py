@@ -2,7 +2,7 @@
 
 `run` binds the sizes of its inputs on first use: kernels are selected, built and compiled, views of the arena are
 made, and every launch is prepared down to its argument list. After that a step with the same sizes copies its inputs,
-replays the prepared launches, and allocates nothing.
+launches what was prepared, or replays it as one graph (`forge.lower.replay`), and allocates nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,30 +20,43 @@ from forge.errors import GraphError, MemoryPlanError
 from forge.graph.ir import Node
 from forge.graph.leaves import Leaf
 from forge.graph.types import TensorType
-from forge.lower.device import Device
-from forge.lower.memory import align, stored_bytes
+from forge.lower.device import Action, Device
+from forge.lower.memory import stored_bytes
 from forge.lower.plan import Plan
+from forge.lower.replay import Replays
 from forge.lower.schedule import Place, build
-from forge.lower.sizes import Sizes
+from forge.lower.sizes import Sizes, decoding
+from forge.lower.staging import Staging
 from forge.lower.values import activation_planes, constant_tensor, torch_dtype
 from forge.quant.packed import Packed
 from forge.torch_types import type_name
 
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
-INPUT_ALIGNMENT = 16  # bytes: kernels may assume that pointers are multiples of it
 
 Progress = Callable[[int, int], None]  # (bindings made, bindings in all)
 
 
 @dataclass(frozen=True)
 class Binding:
-    """Prepared tasks for one set of sizes, with the places of inputs and the tensors of outputs."""
+    """Prepared tasks for one set of sizes, with the places of inputs and the tensors of outputs.
+
+    `made` are those of the outputs that the step itself makes: no input, no state.
+    """
 
     sizes: Sizes
     staging: Mapping[str, slice]
     length: int
-    tasks: tuple[tuple[Node, Callable[[], Any]], ...]
+    tasks: tuple[tuple[Node, Action], ...]
     outputs: Mapping[str, Any]
+    made: Mapping[str, torch.Tensor]
+
+    @cached_property
+    def calls(self) -> tuple[Action, ...]:
+        return tuple(call for _, call in self.tasks)
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        return key_of(self.sizes)
 
 
 class Executable:
@@ -61,13 +75,10 @@ class Executable:
         self._fixed |= {n.leaf: constant_tensor(n, device) for n in plan.graph.leaves("constant")}
         self._fixed |= {n.leaf: self.states[n.name] for n in plan.graph.leaves("state")}
         self._inputs = {n.name: n for n in plan.graph.leaves("input")}
-        most = sum(align(n.types[0].upper().nbytes) for n in self._inputs.values())
-        with on.active():
-            self._host = torch.zeros(most, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        self._host_numpy = self._host.numpy()
-        self._staged = self._host if device.type == "cpu" else self._allocate(most, "inputs")
-        self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._staging = Staging(self._inputs.values(), on)
         self._bindings: OrderedDict[tuple[int, ...], Binding] = OrderedDict()
+        once = [n.name for n in plan.graph.states("sequence")]
+        self.replays = Replays(on, self.states, once, plan.graphs) if on.captures else None
 
     def run(self, inputs: Mapping[str, np.ndarray | torch.Tensor]) -> Mapping[str, Any]:
         """Outputs by name. `inputs` are arrays or CPU tensors whose shapes give the symbols their sizes.
@@ -76,26 +87,25 @@ class Executable:
         the device refuses.
         """
         binding = self.bind(self._sizes(inputs))
-        if self._copied is not None:
-            self._copied.synchronize()  # the last step's copy may still be reading the host buffer
-        for name, place in binding.staging.items():
-            self._host_numpy[place] = _bytes(inputs[name])
         with self.on.active():
-            if self._copied is not None:
-                self._staged[: binding.length].copy_(self._host[: binding.length], non_blocking=True)
-                self._copied.record()
-            for _, task in binding.tasks:
-                task()
+            self._staging.send(inputs, binding.staging, binding.length)
+            if self.replays is not None and decoding(binding.sizes):
+                self.replays.run(binding.key, binding.calls, binding.made)
+            else:
+                for call in binding.calls:
+                    call()
         return binding.outputs
 
     def bind(self, sizes: Sizes) -> Binding:
         """The prepared tasks for `sizes`, made on first use."""
-        key = tuple(sizes[n] for n in sorted(sizes))
+        key = key_of(sizes)
         found = self._bindings.get(key)
         if found is None:
             found = self._bindings[key] = self._prepare(sizes)
             if len(self._bindings) > max(BINDINGS, len(self.plan.sizes)):
-                self._bindings.popitem(last=False)
+                old, _ = self._bindings.popitem(last=False)
+                if self.replays is not None:
+                    self.replays.drop(old)
         else:
             self._bindings.move_to_end(key)
         return found
@@ -138,22 +148,25 @@ class Executable:
         for room, nbytes in (("arena", schedule.arena), ("scratch", schedule.scratch)):
             if nbytes > rooms[room].numel():  # sizes that are not on the plan's list, which a CPU meets
                 rooms[room] = self._allocate(nbytes, room)
-        staging, length = {}, 0
-        for name, leaf in self._inputs.items():
-            nbytes = leaf.types[0].bind(sizes).nbytes
-            staging[name] = slice(length, length + nbytes)
-            length += -(-nbytes // INPUT_ALIGNMENT) * INPUT_ALIGNMENT
+        staging, length = self._staging.places(sizes)
 
         def memory(place: Place) -> Any:
             if place.leaf is None:
                 return _carve(rooms[place.room], place.offset, place.type)
             if place.room == "input":
-                return _carve(self._staged, staging[place.leaf.name].start, place.type)
+                return _carve(self._staging.device, staging[place.leaf.name].start, place.type)
             return self._fixed[place.leaf]
 
         built = build(schedule, memory)
         tasks = tuple((node, self.on.prepare(task)) for node, task in built.tasks)
-        return Binding(sizes, staging, length, tasks, built.outputs)
+        own = rooms["arena"].untyped_storage().data_ptr()
+        made = {
+            f"{name}.{plane}" if plane else name: tensor
+            for name, output in built.outputs.items()
+            for plane, tensor in (output.planes if isinstance(output, Packed) else {"": output}).items()
+            if tensor.untyped_storage().data_ptr() == own
+        }
+        return Binding(sizes, staging, length, tasks, built.outputs, made)
 
     def _allocate(self, nbytes: int, what: str) -> torch.Tensor:
         try:
@@ -168,11 +181,9 @@ class Executable:
         return memory[: type.nbytes].view(torch_dtype(type)).view(type.concrete())
 
 
-def _bytes(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    """The bytes of an array, in one row."""
-    if isinstance(array, torch.Tensor):
-        return array.contiguous().view(-1).view(torch.uint8).numpy()
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def key_of(sizes: Sizes) -> tuple[int, ...]:
+    """Sizes as a key among those of one graph."""
+    return tuple(sizes[n] for n in sorted(sizes))
 
 
 def _carve(memory: torch.Tensor, offset: int, type: TensorType) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from forge.errors import DeviceError, MissingDependencyError, UnsupportedError
 from forge.language import interpreted
-from forge.lower.device import SHARE, Action
+from forge.lower.device import SHARE, Action, Captured
 from forge.lower.launch import Launch, Task
 from forge.lower.rates import copied_gbps
 from forge.target import TARGETS, DeviceTarget
@@ -27,7 +27,7 @@ class GPU:
     """
 
     def __init__(self, index: int = 0, target: DeviceTarget | None = None) -> None:
-        self.index, self.name = index, f"gpu:{index}"
+        self.index, self.name, self.captures = index, f"gpu:{index}", True
         self.target = target or target_of(index)
 
     @property
@@ -69,23 +69,26 @@ class GPU:
             what = f"{task.fn.__name__} with grid {task.grid} cannot be launched on {self}: {error}"
             raise DeviceError(what) from error
 
-    def capture(self, calls: Sequence[Action]) -> Action:
-        """A graph of `calls`, which run once before: nothing may be compiled or initialized while capturing."""
+    def capture(self, calls: Sequence[Action]) -> Captured:
+        """A graph of `calls`, on a stream of its own. Other threads may go on using the GPU meanwhile."""
         import torch
 
         with self.active():
-            side = torch.cuda.Stream(self.index)  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for call in calls:
-                    call()
-            torch.cuda.current_stream().wait_stream(side)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                for call in calls:
-                    call()
-        return graph.replay
+            free, graph = torch.cuda.mem_get_info(self.index)[0], torch.cuda.CUDAGraph()
+            current, side = torch.cuda.current_stream(self.index), torch.cuda.Stream(self.index)  # type: ignore[no-untyped-call]
+            side.wait_stream(current)
+            try:
+                with torch.cuda.stream(side):
+                    graph.capture_begin(capture_error_mode="thread_local")
+                    try:
+                        for call in calls:
+                            call()
+                    finally:
+                        graph.capture_end()
+            except Exception as error:  # of many kinds: the driver's word, or torch's, on what cannot be captured
+                raise DeviceError(f"launches cannot be captured on {self}: {error}") from error
+            current.wait_stream(side)
+            return Captured(graph.replay, max(0, free - torch.cuda.mem_get_info(self.index)[0]))
 
     def active(self) -> AbstractContextManager[Any]:
         import torch

@@ -12,10 +12,12 @@ from forge.graph.types import STATE_KINDS
 from forge.lower.compose import Composer, Lowered
 from forge.lower.memory import owner, workspace_offsets
 from forge.lower.schedule import Schedule, schedule
-from forge.lower.sizes import Sizes, planned
+from forge.lower.sizes import Sizes, decoding, planned
 from forge.lower.weights import Storage, agree, natural
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
+
+GRAPH = 4 << 20  # bytes set aside for each set of sizes whose steps are captured
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Plan:
             for selection in kind.selections(sizes)
         )
         return max(wanted, default=0)
+
+    @cached_property
+    def graphs(self) -> int:
+        """Bytes of the device's memory for the graphs of captured steps: what they take beyond goes, see `replay`."""
+        return GRAPH * sum(map(decoding, self.sizes))
 
     @cached_property
     def weights(self) -> dict[Node, Storage]:

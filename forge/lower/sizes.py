@@ -36,6 +36,11 @@ def planned(bounds: Mapping[str, int]) -> tuple[Sizes, ...]:
     return tuple(dict(step) for step in steps)
 
 
+def decoding(sizes: Sizes) -> bool:
+    """Whether a step is so small that its launches, not its work, are what takes time."""
+    return _three(sizes)[0] <= DENSE
+
+
 def padded(sizes: Sizes, bounds: Mapping[str, int]) -> Sizes:
     """The least planned sizes that hold `sizes`, which are within `bounds`."""
     t, s, r = _three(sizes)

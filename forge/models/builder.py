@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from forge.graph.ir import Graph, Value
+from forge.graph.types import DTYPES, StateType
 from forge.models.keys import Size
 from forge.models.weights import Weights
-from forge.runtime.contract import INPUTS, Limits
+from forge.runtime.contract import INPUTS, KEPT, Limits
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Builder:
     def state_slots(self) -> Value:
         """The input that says where each sequence's own state is, for graphs that have such state."""
         return self.graph.input("state_slots", INPUTS["state_slots"].type(self.limits))
+
+    @property
+    def kept(self) -> Value:
+        """The ids that the last step gave, for tokens that are not known on the host yet."""
+        return self.graph.state(KEPT, StateType((self.limits.max_seqs,), DTYPES["i32"], "step"))
 
     def block(self, layer: int) -> Builder:
         """The builder of one layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 from forge.runtime.contract import INPUTS, Limits
 from forge.runtime.pages import PageCopy
+from forge.runtime.request import Request
 from forge.runtime.scheduler import Slice
 
 Ints = NDArray[np.int32]
 
+NONE_KEPT: Mapping[Request, int] = {}
 IN_FLIGHT = 2  # batches that are valid at a time: that of the step at work, and the next one
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The inputs of `forge.runtime.contract`: views of the builder's arrays, valid while one more batch is built.
+
+    A token of -1 - r is the r-th id that the runner was last told to keep: its number is not known on the host yet.
 
     `page_copies` are (source, destination) pages, which the engine hands to `copy_pages` before the launch.
     """
@@ -52,13 +56,21 @@ class BatchBuilder:
         self._stagings = [_Staging(limits, context_length) for _ in range(IN_FLIGHT)]
         self._turn = 0
 
-    def build(self, slices: Sequence[Slice], page_copies: list[PageCopy], *, every_row: bool = False) -> Batch:
+    def build(
+        self,
+        slices: Sequence[Slice],
+        page_copies: list[PageCopy],
+        *,
+        every_row: bool = False,
+        kept: Mapping[Request, int] = NONE_KEPT,
+    ) -> Batch:
         """The batch of `slices`, which are within the builder's limits.
 
         Logits are wanted after the last token of each request, or with `every_row` after each token of the step.
+        `kept` says which of the ids that the runner keeps is the next token of a request, where it is not known yet.
         """
         self._turn = (self._turn + 1) % IN_FLIGHT
-        return self._stagings[self._turn].fill(slices, page_copies, every_row)
+        return self._stagings[self._turn].fill(slices, page_copies, every_row, kept)
 
 
 class _Staging:
@@ -76,7 +88,9 @@ class _Staging:
         self._row_table: list[list[int] | None] = [None] * limits.max_seqs
         self._row_len = [0] * limits.max_seqs
 
-    def fill(self, slices: Sequence[Slice], page_copies: list[PageCopy], every_row: bool) -> Batch:
+    def fill(
+        self, slices: Sequence[Slice], page_copies: list[PageCopy], every_row: bool, kept: Mapping[Request, int]
+    ) -> Batch:
         whole, size = self._whole, self._page_size
         tokens, positions, slots = whole.tokens, whole.positions, whole.slots
         query_start, query_len, context_len = whole.query_start, whole.query_len, whole.context_len
@@ -87,7 +101,7 @@ class _Staging:
                 self._write_row(s, pages)
             if count == 1:
                 page, offset = divmod(start, size)
-                tokens[t] = request.tokens[start]
+                tokens[t] = request.tokens[start] if start < len(request.tokens) else -1 - kept[request]
                 positions[t] = start
                 slots[t] = pages[page] * size + offset
             else:
@@ -104,7 +118,7 @@ class _Staging:
             if every_row:
                 whole.logit_rows[r : r + count] = range(t - count, t)
                 r += count
-            elif end == len(request.tokens):
+            elif end >= len(request.tokens):
                 whole.logit_rows[r] = t - 1
                 r += 1
         sizes = {"T": t, "S": len(slices), "R": r}

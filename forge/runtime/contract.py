@@ -51,9 +51,11 @@ class Input:
         return tensor(self.dtype, *(limits.axes[axis] for axis in self.axes))
 
 
+KEPT = "kept"  # the state i32[S] of the ids that were last given to `Runner.keep`
+
 # A padded token writes no keys (slot -1) and belongs to no sequence; a padded sequence has no tokens and no state.
 _ALL = (
-    Input("tokens", ("T",), "token ids, those of a sequence one after the other"),
+    Input("tokens", ("T",), "token ids, those of a sequence one after the other; -1 - r is the r-th id that is kept"),
     Input("positions", ("T",), "the token's place in its sequence, from 0"),
     Input("slots", ("T",), "page * page size + offset: where the token's k and v go", pad=-1),
     Input("page_table", ("S", "PM"), "the sequence's pages in order; unused entries are 0"),

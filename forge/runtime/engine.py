@@ -1,4 +1,9 @@
-"""Engine.step(): schedule -> launch -> collect -> commit. Many requests in, what is new of each out."""
+"""Engine.step(): schedule -> launch -> collect -> commit. Many requests in, what is new of each out.
+
+Where the runner computes beside the host, the next step is launched before this one's ids are collected, as long as it
+can be no other: the host's work is then hidden behind the device's. What a request turns out not to want of a step that
+was launched ahead is dropped.
+"""
 
 from __future__ import annotations
 
@@ -84,6 +89,7 @@ class Engine:
         )
         self._sampler = Sampler(runner.vocab_size, runner.device)
         self._unwaited: PendingSamples | None = None  # of a step that gave no token
+        self._ahead: _Flight | None = None  # the step after the one that was last committed, if it was launched
         self._owners: dict[Request, tuple[Group, Completion]] = {}
         self._changed: dict[str, tuple[Group, list[Completion]]] = {}  # what the next report tells
 
@@ -111,22 +117,66 @@ class Engine:
     def step(self) -> list[RequestOutput]:
         """Compute one batch; returns what changed, request by request. Empty when there is nothing to do."""
         self._take_inbox()
-        slices = self.scheduler.schedule()
-        if slices:
+        flight, self._ahead = self._ahead or self._launched(self.scheduler.schedule()), None
+        if flight is not None:
             self.stats.steps += 1
-            requests, rows = self._sampling(slices)
             try:
-                flight = self._launch(slices, requests, rows)
-                samples = self._collect(flight)
-            except ForgeError as error:
-                self._lose(slices, requests, error)
-            except torch.OutOfMemoryError as error:
-                remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
-                self._lose(slices, requests, MemoryPlanError(str(error), where="a step of the engine", remedy=remedy))
-            else:
-                self._commit(flight, samples)
+                self._finish_step(flight)
+            except BaseException:  # a defect: what was sampled was not taken up, and is sampled anew
+                self._forget(flight.slices)
+                raise
         self.stats.preemptions = self.scheduler.preemptions
         return self._report()
+
+    def _finish_step(self, flight: _Flight) -> None:
+        """Launch the next step if it can be known, then collect this one."""
+        following = self._following(flight)
+        lost: list[tuple[list[Slice], ForgeError]] = []
+        ahead = self._launched(following, flight, lost) if following else None
+        try:
+            samples = self._collect(flight)
+        except (ForgeError, torch.OutOfMemoryError) as error:
+            self._lose(flight.slices, _told(error))  # what was launched on top of it is lost with it
+            self._forget(following)
+            return
+        self._commit(flight, samples)
+        if ahead is not None and all(request.finished for request in ahead.requests):
+            self.scheduler.commit(ahead.slices)
+            ahead = None
+        self._ahead = ahead
+        for slices, reason in lost:
+            if going := [s for s in slices if not s.request.finished]:
+                self._lose(going, reason)
+
+    def _following(self, flight: _Flight) -> list[Slice]:
+        """The next step, where it is known before this one's ids are."""
+        if not self._runner.goes_ahead or len(flight.requests) != len(flight.slices):
+            return []
+        if any(self._owners[request][0].unborn for request in flight.requests if not request.finished):
+            return []
+        return self.scheduler.ahead(flight.slices)
+
+    def _launched(
+        self,
+        slices: list[Slice],
+        before: _Flight | None = None,
+        lost: list[tuple[list[Slice], ForgeError]] | None = None,
+    ) -> _Flight | None:
+        """The step of `slices` on its way; None if there are none or it could not be launched.
+
+        One that follows a step `before` that is under way leaves its loss to be told later, in `lost`.
+        """
+        if not slices:
+            return None
+        try:
+            return self._launch(slices, before)
+        except (ForgeError, torch.OutOfMemoryError) as error:
+            if lost is None:
+                self.stats.steps += 1
+                self._lose(slices, _told(error))
+            else:
+                lost.append((slices, _told(error)))
+            return None
 
     def _take_inbox(self) -> None:
         for new, group in self.inbox.take():
@@ -151,8 +201,10 @@ class Engine:
             rows.append(row)
         return requests, rows
 
-    def _launch(self, slices: list[Slice], requests: list[Request], rows: list[int]) -> _Flight:
-        batch = self._builder.build(slices, self.pool.copies)
+    def _launch(self, slices: list[Slice], before: _Flight | None) -> _Flight:
+        kept = {} if before is None else {request: row for row, request in enumerate(before.requests)}
+        batch = self._builder.build(slices, self.pool.copies, kept=kept)
+        requests, rows = self._sampling(slices)
         with self._runner.turn:
             if batch.page_copies:
                 self._runner.copy_pages(batch.page_copies)
@@ -165,7 +217,12 @@ class Engine:
             if len(rows) > count:
                 at = upload(rows, self._runner.device, torch.int64)
                 step = Pending(step.logits[at], step.ids[at])
-            return _Flight(slices, requests, self._sampler.launch(step, requests))
+            flight = _Flight(slices, requests, self._sampler.launch(step, requests))
+            if self._runner.goes_ahead and len(rows) == count:
+                self._runner.keep(flight.samples.ids)
+        for request in requests:
+            request.flying += 1
+        return flight
 
     def _collect(self, flight: _Flight) -> Samples:
         """The step's samples. A step within prompts gives none, and is waited for when the next one was launched."""
@@ -180,6 +237,9 @@ class Engine:
     def _commit(self, flight: _Flight, samples: Samples) -> None:
         self.scheduler.commit(flight.slices)
         for row, (request, token) in enumerate(zip(flight.requests, samples.ids.tolist(), strict=True)):
+            request.flying -= 1
+            if request.finished:
+                continue  # it ended while this step, which was launched ahead, was under way
             group, completion = self._owners[request]
             unborn = completion in group.unborn
             if group.unborn and not unborn:
@@ -202,10 +262,16 @@ class Engine:
             elif unborn:  # while the first sample, which may end now, still has the prompt's pages
                 self.scheduler.fork(group.completions[0].request, request)
 
-    def _lose(self, slices: list[Slice], requests: list[Request], error: ForgeError) -> None:
-        """The step gave nothing: make the next one smaller if that may help, else fail its requests."""
+    def _forget(self, slices: list[Slice]) -> None:
+        """What was sampled, or was to be, in a step that is lost."""
+        requests, _ = self._sampling([s for s in slices if not s.request.finished])
         for request in requests:
             self._sampler.forget(request)
+            request.flying = 0
+
+    def _lose(self, slices: list[Slice], error: ForgeError) -> None:
+        """The step gave nothing: make the next one smaller if that may help, else fail its requests."""
+        self._forget(slices)
         if isinstance(error, MemoryPlanError) and len(self.scheduler.running) > 1:
             self.scheduler.shrink()
             return
@@ -253,6 +319,14 @@ class Engine:
         _, completions = self._changed.setdefault(group.id, (group, []))
         if completion not in completions:
             completions.append(completion)
+
+
+def _told(error: Exception) -> ForgeError:
+    """What ended a step, as one of our errors."""
+    if isinstance(error, ForgeError):
+        return error
+    remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
+    return MemoryPlanError(str(error), where="a step of the engine", remedy=remedy)
 
 
 def _within(name: str, value: int, limit: int) -> None:

@@ -16,9 +16,11 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 
 class Request:
     """One sequence. `tokens` is the prompt followed by the output; of these `computed` have their k and v in `pages`,
-    and have been seen by the state in `slot` (-1 where models have no such state).
+    and have been seen by the state in `slot` (-1 where models have no such state). `flying` tokens more were sampled by
+    steps that are under way, and are not known here yet.
 
-    Who changes what: the scheduler `computed`, `pages`, `slot` and `state`; the engine `tokens` and how it ended.
+    Who changes what: the scheduler `computed`, `pages`, `slot` and `state`; the engine `tokens`, `flying` and how it
+    ended.
     Compared by identity. `max_tokens` is the limit that holds (SamplingParams may leave it open) and `stop_ids` all ids
     that end the output.
     """
@@ -27,6 +29,7 @@ class Request:
         "computed",
         "error",
         "finish_reason",
+        "flying",
         "id",
         "index",
         "max_tokens",
@@ -59,7 +62,7 @@ class Request:
         self.tokens = list(prompt_ids)
         self.max_tokens = max_tokens if max_tokens is not None else (params.max_tokens or 0)
         self.stop_ids = stop_ids
-        self.computed = 0
+        self.computed = self.flying = 0
         self.pages: list[int] = []
         self.slot = -1
         self.state: State = "waiting"
@@ -78,6 +81,11 @@ class Request:
     @property
     def num_output(self) -> int:
         return len(self.tokens) - self.prompt_len
+
+    @property
+    def next_output(self) -> int:
+        """Which output token, from 0, a step that is launched now samples."""
+        return self.num_output + self.flying
 
     @property
     def prompt_ids(self) -> list[int]:

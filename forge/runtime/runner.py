@@ -53,6 +53,9 @@ class Runner(Protocol):
     on, and gives the logits of its rows. Launches, copies and changes are carried out in their order; a batch is not
     changed before its step was collected. Who launches holds `turn` until all that reads the results is queued, since
     others may launch the runner too.
+
+    A runner that `goes_ahead` computes while the host does something else, so that it pays to launch a step before the
+    ids of the last one are known: `keep` keeps them, on the device, and a token of -1 - r is the r-th of them.
     """
 
     @property
@@ -74,8 +77,12 @@ class Runner(Protocol):
     def context_length(self) -> int: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def goes_ahead(self) -> bool: ...
 
     def launch(self, batch: Batch) -> Pending: ...
+
+    def keep(self, ids: torch.Tensor) -> None: ...
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None: ...
 

@@ -87,6 +87,11 @@ class PendingSamples:
     def __init__(self, ids: Pending, logprobs: Logprobs | None = None) -> None:
         self._ids, self._logprobs = ids.fetch(), logprobs
 
+    @property
+    def ids(self) -> torch.Tensor:
+        """The ids on the device, until the runner's next launch."""
+        return self._ids.ids
+
     def collect(self) -> Samples:
         return Samples(self._ids.collect(), self._logprobs.collect() if self._logprobs is not None else {})
 
@@ -145,7 +150,7 @@ class Sampler:
     def _draw(self, logits: torch.Tensor, requests: Sequence[Request], sorting: bool) -> torch.Tensor:
         rows = []
         for request in requests:
-            p, uniform = request.params, request.uniforms.at(request.num_output)
+            p, uniform = request.params, request.uniforms.at(request.next_output)
             rows.append((uniform, p.temperature, p.min_p, p.top_k, p.top_p))
         columns = upload(rows, self._device, torch.float64).unbind(-1)
         return draw_filtered(logits, *columns) if sorting else draw(logits, *columns[:3])
@@ -156,7 +161,7 @@ class Sampler:
 
 def _held_open(request: Request) -> bool:
     """Whether stop ids are still excluded, as the output is shorter than min_tokens."""
-    return request.num_output < request.params.min_tokens and bool(request.stop_ids)
+    return request.next_output < request.params.min_tokens and bool(request.stop_ids)
 
 
 def _sorts(request: Request) -> bool:

@@ -26,7 +26,11 @@ class Slice(NamedTuple):
     @property
     def samples(self) -> bool:
         """Whether the step computes the request's last token, so that its logits give the next one."""
-        return self.start + self.length == self.request.wanted
+        return self.end >= self.request.wanted
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
 
 
 class Scheduler:
@@ -35,7 +39,8 @@ class Scheduler:
     Invariant: running requests are in the order of their admission and hold pages for all computed tokens, and a slot
     if there are `slots`; waiting ones hold none. State in slots moves on with every step, so after a step that was not
     committed nobody knows what it has seen: all its requests are computed anew. Between `schedule` and `commit`
-    requests may be finished, but not forked. Not thread-safe.
+    requests may be finished, but not forked. While a step is under way `ahead` may give the one after it; they are
+    committed in their order. Not thread-safe.
     """
 
     def __init__(
@@ -63,7 +68,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.preemptions = 0
         self._seats = self.max_seqs
-        self._open = False  # a step was scheduled and not committed
+        self._open = 0  # steps that were handed out and not committed
 
     @property
     def has_work(self) -> bool:
@@ -126,6 +131,7 @@ class Scheduler:
         """Hand out one step; pages for its tokens are then in the requests' tables. Empty when there is no work."""
         while self._open and self.slots is not None and self.running:
             self._preempt()
+        self._open = 0
         slices: list[Slice] = []
         budget = self.max_tokens
         # A preemption shortens `running` behind the request at hand, never before it.
@@ -139,15 +145,31 @@ class Scheduler:
                 budget -= count
         if self.waiting and budget:
             self._admit(slices, budget)
-        self._open = bool(slices)
+        self._open = 1 if slices else 0
         return slices
+
+    def ahead(self, slices: list[Slice]) -> list[Slice]:
+        """The step after `slices`, the one under way: a token more of each request that goes on, whatever it will be.
+
+        Empty where that is not the next step: a prompt is not done, a request could be seated, or pages are wanting.
+        """
+        going = [s for s in slices if s.request.state == "running" and s.request.next_output < s.request.max_tokens]
+        missing = [self.pool.pages_for(s.end + 1) - len(s.request.pages) for s in going]
+        pending = self.pool.copies or (self.slots is not None and (self.slots.copies or self.slots.cleared))
+        if not all(s.samples for s in slices) or pending or self._seatable or sum(missing) > self.pool.free:
+            return []
+        for (request, _, _), count in zip(going, missing, strict=True):
+            if count > 0:
+                request.pages.extend(self.pool.allocate(count))
+        self._open += bool(going)
+        return [Slice(s.request, s.end, 1) for s in going]
 
     def commit(self, slices: list[Slice]) -> None:
         """The step was computed: its tokens count, its copies are done. Skips requests that ended meanwhile."""
         self.pool.settle()
         if self.slots is not None:
             self.slots.settle()
-        self._open = False
+        self._open -= 1
         for request, start, length in slices:
             if request.state == "running":
                 request.computed = start + length
@@ -169,6 +191,12 @@ class Scheduler:
         while len(self.running) > self._seats:
             self._preempt()
 
+    @property
+    def _seatable(self) -> bool:
+        """Whether the first of the waiting requests can run."""
+        seated = len(self.running) >= self._seats
+        return bool(self.waiting) and not seated and self.pool.pages_for(self.waiting[0].wanted) <= self.pool.free
+
     def _reserve(self, request: Request, tokens: int) -> bool:
         """Pages for `tokens` tokens, from the newest requests if need be. False if `request` itself had to give way."""
         missing = self.pool.pages_for(tokens) - len(request.pages)
@@ -184,10 +212,8 @@ class Scheduler:
 
         Budget left here means that running requests have the pages for all they want.
         """
-        while self.waiting and budget and len(self.running) < self._seats:
+        while budget and self._seatable:
             request = self.waiting[0]
-            if self.pool.pages_for(request.wanted) > self.pool.free:
-                break
             count = min(request.wanted, budget)
             budget -= count
             request.pages = self.pool.allocate(self.pool.pages_for(count))

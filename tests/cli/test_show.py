@@ -28,7 +28,9 @@ def test_json_holds_the_hyperparameters_and_the_memory_plan(forge):
     assert shown["hyperparameters"]["layers"] == 6 and shown["hyperparameters"]["rope"]["pairs"] == "norm"
     memory = shown["memory"]
     assert (memory["target"], memory["context"], memory["max_seqs"]) == ("gfx1100", 512, 3)
-    assert memory["total"] == sum(memory[part] for part in ("weights", "pages", "activations", "scratch"))
+    assert memory["total"] == sum(
+        memory[part] for part in ("weights", "pages", "activations", "scratch", "slots", "graphs")
+    )
     token = 6 * 2 * 4 * 64 * 2  # layers, keys and values, kv heads, width, bytes of f16
     assert memory["pages"] == memory["num_pages"] * memory["page_size"] * token == 3 * 512 * token
     assert memory["full_contexts"] == 3

@@ -2,7 +2,8 @@
 
 `FakeRunner` keeps (position, token) in the slots it is told to write and reads each context back through the page
 table, so any error in slots, page tables, lengths, copies, forks or preemption changes its logits or fails at once.
-With `num_slots` it also keeps a state a sequence, which each token moves on, and answers by that.
+With `num_slots` it also keeps a state a sequence, which each token moves on, and answers by that. With `goes_ahead` it
+is launched on tokens that only it knows.
 `expected` is the same model as a loop over one sequence, with sampling written out in numpy.
 """
 
@@ -40,6 +41,8 @@ def logits_of(context: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]
 class FakeRunner:
     """A Runner. `before_run` may raise; `spoil` maps a context to True where its logits are NaN."""
 
+    ahead = False  # what runners do that are not told
+
     def __init__(
         self,
         *,
@@ -49,11 +52,15 @@ class FakeRunner:
         max_seqs: int = 8,
         context_length: int = 128,
         num_slots: int = 0,
+        goes_ahead: bool | None = None,
     ) -> None:
         self.vocab_size, self.num_pages, self.page_size = VOCAB, num_pages, page_size
         self.max_tokens, self.max_seqs, self.context_length = max_tokens, max_seqs, context_length
         self.device, self.turn = torch.device("cpu"), threading.Lock()
         self.num_slots = num_slots
+        self.goes_ahead = self.ahead if goes_ahead is None else goes_ahead
+        self.kept = torch.zeros(0, dtype=torch.int64)
+        self.unknown = 0  # tokens that were not known on the host
         self.states = np.full(num_slots, 12345, np.int64)  # of each sequence: the hash of its tokens
         self.slots = np.full((num_pages * page_size, 2), -1, np.int64)
         self.before_run = lambda batch: None
@@ -76,15 +83,22 @@ class FakeRunner:
             self.states[to] = before[source]
         self.states[list(cleared)] = 0
 
+    def keep(self, ids: torch.Tensor) -> None:
+        self.kept = ids.clone()
+
     def launch(self, batch: Batch) -> Pending:
         self.before_run(batch)
+        unknown = batch.tokens < 0
+        self.unknown += int(unknown.sum())
+        tokens = batch.tokens.copy()
+        tokens[unknown] = self.kept.numpy()[-1 - tokens[unknown]]
         total, seqs = len(batch.tokens), len(batch.query_start)
         self.largest = max(self.largest, seqs)
         assert 1 <= total <= self.max_tokens and 1 <= seqs <= self.max_seqs
         assert len(set(batch.slots.tolist())) == total, "two tokens in one slot"
         assert not self.num_slots or len(set(batch.state_slots.tolist())) == seqs, "two sequences in one slot"
         self.slots[batch.slots, 0] = batch.positions
-        self.slots[batch.slots, 1] = batch.tokens
+        self.slots[batch.slots, 1] = tokens
         rows = []
         last = batch.query_start + batch.query_len - 1
         for s in range(seqs):
@@ -95,7 +109,7 @@ class FakeRunner:
             context, row = self.slots[where, 1], logits_of(self.slots[where, 1])
             if self.num_slots:
                 slot, start = batch.state_slots[s], batch.query_start[s]
-                new = batch.tokens[start : start + batch.query_len[s]].astype(np.int64)
+                new = tokens[start : start + batch.query_len[s]].astype(np.int64)
                 self.states[slot] = zlib.crc32(new.tobytes(), int(self.states[slot]))
                 row = _TABLE[self.states[slot] % len(_TABLE)]
             if last[s] in batch.logit_rows:

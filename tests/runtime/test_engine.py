@@ -33,6 +33,12 @@ from forge.runtime.scheduler import Slice
 pytestmark = pytest.mark.cpu
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "ahead"])
+def ahead(request, monkeypatch):
+    """Every test holds for a runner whose steps are launched before the ids of the last one are known."""
+    monkeypatch.setattr(FakeRunner, "ahead", request.param)
+
+
 def _engine(runner: FakeRunner | None = None, **limits: int) -> Engine:
     return Engine(runner or FakeRunner(**limits), FakeTokenizer())
 
@@ -196,12 +202,73 @@ def test_the_next_step_is_launched_before_a_step_is_collected() -> None:
 
 
 def test_a_step_within_prompts_is_waited_for_after_the_next_launch() -> None:
-    runner = _Deferred(max_tokens=4)
+    runner = _Deferred(max_tokens=4, goes_ahead=False)
     engine = _engine(runner)
     prompt, params = [*range(1, 18)], SamplingParams(temperature=0, max_tokens=6, ignore_eos=True)
     name = engine.add(prompt, params)
     _agree(_drain(engine)[name], prompt, params)
     assert runner.most == 2
+
+
+def _logged(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the engine does from now on, in its order."""
+    done: list[str] = []
+
+    def log(owner: object, name: str) -> None:
+        method = getattr(owner, name)
+
+        def logged(*args: Any, **options: Any) -> Any:
+            done.append(name)
+            return method(*args, **options)
+
+        monkeypatch.setattr(owner, name, logged)
+
+    log(engine._runner, "launch")
+    log(engine, "_collect")
+    log(engine, "_commit")
+    return done
+
+
+def test_steps_that_are_known_are_launched_before_the_last_one_is_collected(
+    monkeypatch: pytest.MonkeyPatch, ahead: None
+) -> None:
+    runner = FakeRunner()
+    engine = _engine(runner)
+    params = SamplingParams(seed=1, max_tokens=6, ignore_eos=True, repetition_penalty=1.2, logprobs=1)
+    prompts = {engine.add(prompt, params): prompt for prompt in ([1, 2], [3])}
+    done = _logged(engine, monkeypatch)
+    last = _drain(engine)
+    for name, prompt in prompts.items():
+        _agree(last[name], prompt, params)
+    launch, collect, commit = "launch", "_collect", "_commit"
+    if runner.goes_ahead:
+        assert done == [launch, *[launch, collect, commit] * 5, collect, commit]
+        assert runner.unknown == 2 * 5
+    else:
+        assert done == [launch, collect, commit] * 6 and runner.unknown == 0
+
+
+def test_who_ends_or_comes_while_a_step_is_under_way() -> None:
+    """One request is cancelled, one stops, one comes: none of them disturbs the others, and no page is lost."""
+    runner = FakeRunner(max_seqs=3)
+    engine = _engine(runner)
+    params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+    want = expected([1, 1], params)
+    stops = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, stop_token_ids=[want.ids[4]])
+    names = [engine.add([1, 1], params), engine.add([2, 2], params), engine.add([1, 1], stops)]
+    last = {}
+    for step in range(40):
+        if step == 3:
+            assert engine.cancel(names[1])
+        if step == 5:
+            names.append(engine.add([5], params))
+        last |= {o.request_id: o for o in engine.step()}
+    _agree(last[names[0]], [1, 1], params)
+    _agree(last[names[2]], [1, 1], stops)
+    _agree(last[names[3]], [5], params)
+    cut = last[names[1]].outputs[0]
+    assert cut.finish_reason == "abort" and cut.token_ids == expected([2, 2], params).ids[:3]
+    assert not engine.has_work and engine.pool.used == 0 and engine._ahead is None
 
 
 def test_deltas_add_up_and_hold_stop_text_back() -> None:
@@ -395,8 +462,9 @@ def test_a_memory_error_of_one_request_alone_is_its_end() -> None:
 def test_a_bug_in_the_runner_loses_no_page() -> None:
     runner = FakeRunner()
     engine = _engine(runner)
-    prompt, params = [1, 2, 3], SamplingParams(n=2, seed=2, max_tokens=8)
+    prompt, params = [1, 2, 3], SamplingParams(n=2, seed=2, max_tokens=8, frequency_penalty=1.0)
     name = engine.add(prompt, params)
+    engine.step()
     engine.step()
 
     def burst(batch: Batch) -> None:

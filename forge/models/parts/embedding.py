@@ -15,7 +15,7 @@ TABLE, HEAD = "token_embd.weight", "output.weight"
 
 def embedding(b: Builder, width: int) -> Value:
     """h[T,width]: the rows of the step's tokens in the table [vocab,width]."""
-    return embed(b.inputs.tokens, b.weights.matrix(TABLE, b.vocab, width), out=b.precision.residual)
+    return embed(b.inputs.tokens, b.weights.matrix(TABLE, b.vocab, width), b.kept, out=b.precision.residual)
 
 
 def head(b: Builder, h: Value, width: int, eps: float) -> None:
