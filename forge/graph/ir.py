@@ -23,6 +23,7 @@ from forge.errors import GraphError
 from forge.graph.equals import Traceable
 from forge.graph.leaves import Leaf, Part, numbers_of, parts_of, quoted
 from forge.graph.op import Op
+from forge.graph.parameters import exact
 from forge.graph.types import StateType, Sym, TensorType
 
 
@@ -156,7 +157,7 @@ class Graph:
                 raise GraphError(f"{op.name}: an operand is {value!r:.80}, no value of a graph")
             if value is not None and value.node.graph is not self:
                 raise GraphError(f"{op.name}: operand {value!r} belongs to another graph, '{value.node.graph.name}'")
-        key = (op.name, tuple(v and (v.node.number, v.index) for v in operands), tuple(sorted(attrs.items())))
+        key = (op, tuple(v and (v.node.number, v.index) for v in operands), exact(op.name, attrs))
         node = self._calls.get(key)
         if node is None:
             types = op.infer(types_of(operands), attrs)

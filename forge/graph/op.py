@@ -214,7 +214,9 @@ class Op:
             shown += "".join(f", {k}={v!r}" for k, v in attrs.items())
             raise ShapeError(f"{self.name}({shown}): {error.what}", remedy=error.remedy) from None
         results = result if isinstance(result, tuple) else (result,)
-        assert self.equals or len(results) == self.results, f"{self.name} gives {len(results)} results"
+        if not self.equals and len(results) != self.results:
+            told = f"its type rule gives {len(results)} types, and it declares results={self.results}"
+            raise GraphError(f"op {self.name}: {told}", where=self.module)
         return results
 
     def kernel(

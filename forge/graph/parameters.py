@@ -8,6 +8,8 @@ from typing import Any
 
 from forge.errors import GraphError
 
+Exact = tuple[tuple[str, Any, str], ...]  # name, value and text of each attribute
+
 
 class Parameters:
     """Positional parameters are operands, `= None` marks one as optional; keyword-only ones are attributes."""
@@ -40,3 +42,24 @@ class Parameters:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise GraphError(f"{self.name}{self.signature}: {error}") from None
+
+
+def exact(op: str, attrs: Mapping[str, Any]) -> Exact:
+    """Attributes as a key, which tells apart what is equal and not the same: 0.0 and -0.0, or 1, 1.0 and True.
+
+    Raises GraphError, naming the op, for an attribute that cannot be hashed.
+    """
+    key = tuple([(name, value, repr(value)) for name, value in attrs.items()])
+    try:
+        hash(key)
+    except TypeError as error:
+        raise GraphError(
+            f"{op}: the attributes {dict(attrs)!r:.200} are no key of a call: {error}",
+            remedy="numbers, texts, and lists or tuples of them",
+        ) from None
+    return key
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of an attribute are the same, as `exact` tells them apart."""
+    return bool(a == b) and repr(a) == repr(b)

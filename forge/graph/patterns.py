@@ -17,6 +17,7 @@ from forge.errors import GraphError
 from forge.graph.equals import Attribute, trace_equals
 from forge.graph.ir import Node, Value
 from forge.graph.op import Op
+from forge.graph.parameters import same
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +62,23 @@ class Rule:
     size: int  # calls that a match replaces
 
     def agrees(self, found: Match) -> bool:
-        """Whether attributes that the expression computes are those of the nodes found."""
+        """Whether the expression is the one matched at the attributes found, and computes those of the nodes found."""
         twin = _trace(self.op, self.absent, found.attrs)
-        pairs = [(a.pattern, b.pattern) for a, b in zip(self.results, twin, strict=True)]
+        if len(twin) != len(self.results):
+            return False
+        pairs: list[tuple[Ref | None, Ref | None]] = list(zip(self.results, twin, strict=True))
         while pairs:
             ours, exact = pairs.pop()
-            if ours.op is None:
+            if ours is None or exact is None:
+                if ours is not exact:
+                    return False
                 continue
-            if any(found.nodes[id(ours)].attrs[k] != v for k, v in exact.attrs.items()):
+            a, b = ours.pattern, exact.pattern
+            if (a.op, a.name, ours.index) != (b.op, b.name, exact.index):
                 return False
-            inputs = zip(ours.inputs, exact.inputs, strict=True)
-            pairs += [(a.pattern, b.pattern) for a, b in inputs if a is not None and b is not None]
+            if a.op is not None and not all(same(found.nodes[id(a)].attrs[k], v) for k, v in b.attrs.items()):
+                return False
+            pairs += zip(a.inputs, b.inputs, strict=True)
         return True
 
 
@@ -139,7 +146,7 @@ def _check_writes(op: Op, calls: Sequence[Pattern]) -> None:
 def _check_bound(op: Op, absent: tuple[str, ...], calls: Sequence[Pattern]) -> None:
     """A match tells every operand that is there, and every attribute that has no default."""
     operands = {ref.pattern.name for p in calls for ref in p.inputs if ref is not None} | set(absent)
-    attributes = {v.text for p in calls for v in p.attrs.values() if isinstance(v, Attribute)}
+    attributes = {name for p in calls for v in p.attrs.values() for name in _read(v)}
     parameters = op.signature.parameters
     attributes |= {name for name in op.attributes if parameters[name].default is not op.signature.empty}
     ignored = [n for n in op.operands if n not in operands] + [n for n in op.attributes if n not in attributes]
@@ -160,7 +167,7 @@ def _trace(op: Op, absent: Sequence[str], attrs: Mapping[str, Any]) -> tuple[Ref
             results = trace_equals(inner.equals, operands, attrs, interpret)
             return results if len(results) > 1 else results[0]
         shown = tuple((k, v.text if isinstance(v, Attribute) else repr(v)) for k, v in attrs.items())
-        key = (inner.name, tuple(ref and (id(ref.pattern), ref.index) for ref in operands), shown)
+        key = (inner, tuple(ref and (id(ref.pattern), ref.index) for ref in operands), shown)
         pattern = known.setdefault(key, Pattern(inner, "", operands, attrs))
         refs = tuple(Ref(pattern, i) for i in range(inner.results))
         return refs if len(refs) > 1 else refs[0]
@@ -202,13 +209,8 @@ def _fits(pattern: Pattern, node: Node, found: Match) -> bool:
     """Whether `node` is what `pattern` describes, given what is found already; adds to that."""
     if node.op is not pattern.op or found.nodes.setdefault(id(pattern), node) is not node:
         return False
-    for key, wanted in pattern.attrs.items():
-        have = node.attrs[key]
-        if not isinstance(wanted, Attribute):
-            if wanted != have:
-                return False
-        elif not wanted.computed and found.attrs.setdefault(wanted.text, have) != have:
-            return False
+    if not all(_binds(wanted, node.attrs[key], found.attrs) for key, wanted in pattern.attrs.items()):
+        return False
     for ref, value in zip(pattern.inputs, node.inputs, strict=True):
         if ref is None or value is None:
             if ref is not None or value is not None:
@@ -219,3 +221,21 @@ def _fits(pattern: Pattern, node: Node, found: Match) -> bool:
         elif ref.index != value.index or not _fits(ref.pattern, value.node, found):
             return False
     return True
+
+
+def _binds(wanted: Any, have: Any, bound: dict[str, Any]) -> bool:
+    """Whether `have` is the value that the expression gives to an attribute; `bound` notes what the fused op's are."""
+    if isinstance(wanted, Attribute):
+        return wanted.computed or same(bound.setdefault(wanted.text, have), have)
+    if isinstance(wanted, tuple) and isinstance(have, tuple):
+        return len(wanted) == len(have) and all(_binds(w, h, bound) for w, h in zip(wanted, have, strict=True))
+    return same(wanted, have)
+
+
+def _read(value: Any) -> Iterator[str]:
+    """The attributes of the fused op that an attribute's value has as they are, by itself or in a tuple."""
+    if isinstance(value, Attribute):
+        yield value.text
+    elif isinstance(value, tuple):
+        for element in value:
+            yield from _read(element)

@@ -12,6 +12,7 @@ from typing import Any
 
 from forge.graph.ir import Graph, Node, types_of
 from forge.graph.op import Call, Op, Types
+from forge.graph.parameters import exact
 from forge.graph.rewrite import expand
 from forge.graph.types import TensorType
 from forge.lower.memory import Arena, plan_arena
@@ -135,7 +136,7 @@ class Composer:
             assert node.op is not None
             if node.op.view:
                 continue
-            key = (node.op, types_of(node.inputs), tuple(sorted(node.attrs.items())))
+            key = (node.op, types_of(node.inputs), exact(node.op.name, node.attrs))
             if key not in self._kinds:
                 self._kinds[key] = Kind(node, self._target, self._store, among, self._forced)
             kinds[node] = self._kinds[key]

@@ -8,6 +8,7 @@ from typing import Any
 
 from forge.errors import GraphError
 from forge.graph.op import Op, Types
+from forge.graph.parameters import Exact, exact
 from forge.lower.devices import of_torch
 from forge.lower.schedule import Schedule, build, of_call
 from forge.lower.values import empty, type_of
@@ -28,7 +29,7 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: Dev
         return op.reference(*operands, **attrs)
     where = given[0].device
     device = of_torch(where)
-    found = _scheduled(op, tuple(type_of(o) for o in operands), tuple(attrs.items()), target or device.target)
+    found = _scheduled(op, tuple(type_of(o) for o in operands), exact(op.name, attrs), target or device.target)
     by_name = dict(zip(op.operands, operands, strict=True))
     with device.active():
         built = build(found, lambda place: by_name[place.leaf.name] if place.leaf else empty(place.type, where))
@@ -38,8 +39,8 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: Dev
 
 
 @lru_cache(maxsize=4096)
-def _scheduled(op: Op, types: Types, attrs: tuple[tuple[str, Any], ...], target: DeviceTarget) -> Schedule:
-    return of_call(op, types, dict(attrs), target, _store())
+def _scheduled(op: Op, types: Types, attrs: Exact, target: DeviceTarget) -> Schedule:
+    return of_call(op, types, {name: value for name, value, _ in attrs}, target, _store())
 
 
 @cache

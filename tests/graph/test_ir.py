@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gguf
 import pytest
-from graph.toy import KV, OPS, F, append, maybe, plus, plus_scale, recall, scale
+from graph.toy import KV, OPS, F, append, maybe, namesake, plus, plus_scale, recall, scale
 
 from forge.errors import FileFormatError, GraphError, ShapeError
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Graph
 from forge.graph.leaves import Part
+from forge.graph.op import Cost, op
 from forge.graph.text import parse_graph
 from forge.graph.types import DTYPES, StateType, Sym, TensorType, tensor
 from forge.graph.verify import verify
@@ -209,3 +210,32 @@ def test_the_text_of_an_attribute_that_has_no_literal_parses_back(by):
 def test_a_header_that_is_none_names_its_line(header):
     with pytest.raises(FileFormatError, match="line 1"):
         parse_graph(header, OPS)
+
+
+def test_ops_of_one_name_are_two_nodes():
+    g = Graph()
+    a, b = g.input("a", F), g.input("b", F)
+    assert namesake()(a, b) != plus(a, b)
+
+
+@pytest.mark.parametrize("pair", [(0.0, -0.0), (1, True), (1, 1.0), ((0.0,), (-0.0,)), ((1,), (True,))])
+def test_calls_whose_attributes_are_equal_and_not_the_same_are_two_nodes(pair):
+    a = Graph().input("a", F)
+    first, second = (scale(a, by=by) for by in pair)
+    assert first != second and scale(a, by=pair[0]) == first
+    assert repr(second.node.attrs["by"]) == repr(pair[1])
+
+
+@pytest.mark.parametrize("by", [{"x": 1}, [[1, 2]], {1}])
+def test_an_attribute_that_is_no_key_of_a_call_is_refused(by):
+    with pytest.raises(GraphError, match=r"scale: the attributes \{'by': "):
+        scale(Graph().input("a", F), by=by)
+
+
+def test_a_type_rule_gives_as_many_results_as_are_declared():
+    @op(types=lambda a: a, reference=lambda a: (a, a), cost=lambda a: Cost(), results=2)
+    def twins(a):
+        """(a, a)"""
+
+    with pytest.raises(GraphError, match="op twins: its type rule gives 1 types, and it declares results=2"):
+        twins(Graph().input("a", F))

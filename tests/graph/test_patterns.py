@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from graph.toy import KV, OPS, F, append, maybe, plus, plus_scale, recall, scale
+from graph.toy import KV, OPS, F, append, maybe, namesake, plus, plus_scale, recall, scale
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -302,3 +302,85 @@ def test_what_an_op_writes_is_an_operand_and_its_kernels_are_on_known_devices():
 
     with pytest.raises(GraphError, match="is on 'tpu'"):
         halves.kernel(on="tpu")(lambda site, y, a: None)
+
+
+@op(types=lambda a, b: a, reference=lambda a, b: [x * y for x, y in zip(a, b, strict=True)], cost=lambda a, b: Cost())
+def times(a, b):
+    """y = a * b"""
+
+
+@op(types=lambda a, *, at: a, reference=lambda a, *, at: a, cost=lambda a, *, at: Cost())
+def placed(a, *, at):
+    """y = a, at a place"""
+
+
+# What each is while it is traced is not what it is at an int.
+TWOFOLD = {
+    "op": lambda a, b, *, by: (times if isinstance(by, int) else plus)(scale(a, by=by), b),
+    "absence": lambda a, b, *, by: plus(scale(maybe(a, a if isinstance(by, int) else None), by=by), b),
+    "presence": lambda a, b, *, by: plus(scale(maybe(a, None if isinstance(by, int) else a), by=by), b),
+    "result": lambda a, b, *, by: plus(scale(halves(a)[isinstance(by, int)], by=by), b),
+    "operand": lambda a, b, *, by: plus(scale(a, by=by), a if isinstance(by, int) else b),
+    "depth": lambda a, b, *, by: plus(scale(scale(a, by=1) if isinstance(by, int) else a, by=by), b),
+    "count": lambda a, b, *, by: (plus(scale(a, by=by), b), *([plus(a, a)] if isinstance(by, int) else [])),
+}
+TRACED = {
+    "op": lambda a, b: plus(scale(a, by=3), b),
+    "absence": lambda a, b: plus(scale(maybe(a), by=3), b),
+    "presence": lambda a, b: plus(scale(maybe(a, a), by=3), b),
+    "result": lambda a, b: plus(scale(halves(a)[0], by=3), b),
+    "operand": lambda a, b: plus(scale(a, by=3), b),
+    "depth": lambda a, b: plus(scale(a, by=3), b),
+    "count": lambda a, b: plus(scale(a, by=3), b),
+}
+
+
+@pytest.mark.parametrize("differs", TWOFOLD)
+def test_an_expression_that_branches_unseen_fuses_nothing_that_it_is_not(differs):
+    """What it is at the attributes found is held against what was matched."""
+
+    @op(equals=TWOFOLD[differs])
+    def twofold(a, b, *, by):
+        """One thing or another"""
+
+    g = Graph()
+    a, b, _ = inputs(g)
+    g.output("y", TRACED[differs](a, b))
+    assert "twofold" not in names(fuse(g, rules_of(twofold)[0]))
+
+
+def test_an_attribute_within_a_tuple_is_read_off_there():
+    @op(equals=lambda a, *, n, m: placed(a, at=[n, (m + 1, 7)]))
+    def placed_so(a, *, n, m=2):
+        """a at (n, (m + 1, 7))"""
+
+    for at, fuses in (((4, (3, 7)), True), ((4, (3, 8)), False), ((4, (2, 7)), False), ((4, 3), False), (4, False)):
+        g = Graph()
+        g.output("y", placed(inputs(g)[0], at=at))
+        (call,) = fuse(g, rules_of(placed_so)[0]).calls()
+        assert call.op is (placed_so if fuses else placed)
+        assert call.attrs == ({"n": 4, "m": 2} if fuses else {"at": at})
+
+
+def test_attributes_are_matched_as_they_are():
+    """0.0 is equal to -0.0, and 1 to True, and neither is the other."""
+    for other in (0.0, -0.0, 0, False):
+        g = Graph()
+        a, b, _ = inputs(g)
+        g.output("x", scale(a, by=0.0))
+        g.output("y", scale(b, by=other))
+        fused = fuse(g, rules_of(both_scaled)[0])
+        assert names(fused) == (["both_scaled"] if repr(other) == "0.0" else ["scale", "scale"])
+
+
+def test_ops_of_one_name_in_an_expression_are_two():
+    other = namesake()
+
+    @op(equals=lambda a, b: times(plus(a, b), other(a, b)))
+    def product(a, b):
+        """(a + b) * other"""
+
+    g = Graph()
+    a, b, _ = inputs(g)
+    g.output("y", times(plus(a, b), plus(a, b)))
+    assert rules_of(product)[0].size == 3 and names(fuse(g, rules_of(product)[0])) == ["plus", "times"]

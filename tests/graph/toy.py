@@ -43,6 +43,16 @@ def recall(kv):
     """x = the end of kv"""
 
 
+def namesake():
+    """Another op that is called plus."""
+
+    @op(types=_same, reference=lambda a, b: [x - y for x, y in zip(a, b, strict=True)], cost=_cost)
+    def plus(a, b):
+        """y = a - b"""
+
+    return plus
+
+
 def _plus_scale(a, b, *, by):
     total = plus(a, b)
     return total, scale(total, by=by)
