@@ -65,12 +65,18 @@ def numbers_of(name: str, dtype: DType, values: Sequence[int | float]) -> tuple[
     """The numbers of a constant. Raises GraphError for one that is none, or that an integer type does not hold."""
     known = all(isinstance(v, (int, float)) for v in values)
     if known and not dtype.floating:
-        bits = 8 * dtype.size(1) - 1
-        low, high = (0, 1) if dtype.name == "bool" else (-(2**bits), 2**bits - 1)
+        low, high = _range(dtype)
         known = all(low <= v <= high and v == int(v) for v in values)
     if not known:
         raise GraphError(f"constant {name} of {dtype}: {list(values)!r:.80} are not all of that type")
     return tuple((float if dtype.floating else int)(v) for v in values)
+
+
+def _range(dtype: DType) -> tuple[int, int]:
+    """The least and the largest number of an integer type."""
+    bits = 8 * dtype.size(1)
+    unsigned = {"bool": (0, 1), "u8": (0, 255)}
+    return unsigned.get(dtype.name, (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def test_a_constant_holds_as_many_numbers_as_elements_and_one_content():
         ("i32", float("inf")),
         ("f32", "1"),
         ("bool", 2),
+        ("u8", -1),
+        ("u8", 256),
     ],
 )
 def test_a_constant_holds_no_number_that_its_type_does_not(dtype, value):
@@ -157,6 +159,7 @@ def test_a_constant_holds_no_number_that_its_type_does_not(dtype, value):
 
 def test_a_constant_holds_the_ends_of_its_type():
     assert Graph().constant("table", tensor("i8", 2), [-128, 127.0]).node.leaf.values == (-128, 127)
+    assert Graph().constant("table", tensor("u8", 2), [0, 255]).node.leaf.values == (0, 255)
 
 
 @pytest.mark.parametrize("axis", [-1, 2, "0", True, 0.5])
