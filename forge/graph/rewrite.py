@@ -22,7 +22,7 @@ def rebuild(graph: Graph, groups: Iterable[Group] = ()) -> Graph:
     """A copy of what the outputs and updates of `graph` need, with each group built in its own way.
 
     Inputs and states are all kept. Works from the results backwards with an explicit stack, so that depth is no
-    limit. Raises GraphError if a group depends on itself.
+    limit. Raises GraphError if a group depends on itself, or gives a value another type.
     """
     group_of = {value: group for group in groups for value in group.covers}
     new = Graph(graph.name)
@@ -48,7 +48,10 @@ def rebuild(graph: Graph, groups: Iterable[Group] = ()) -> Graph:
             stack.extend(reversed(missing))
             continue
         made = group.build(new, tuple(v and done[v] for v in group.sources))
-        done.update(zip(group.covers, made, strict=True))
+        for old, new_value in zip(group.covers, made, strict=True):
+            if new_value.type != old.type:
+                raise GraphError(f"{old!r} would become {new_value!r}, of another type", where=graph.name)
+            done[old] = new_value
     for name, value in graph.outputs.items():
         new.output(name, done[value])
     for name, value in graph.updates.items():

@@ -13,8 +13,9 @@ from forge.graph.ir import Graph, Value
 from forge.graph.op import op
 from forge.graph.passes.fuse import fuse
 from forge.graph.patterns import rules_of
-from forge.graph.rewrite import Group, rebuild
+from forge.graph.rewrite import Group, expand, rebuild
 from forge.graph.text import parse_graph
+from forge.graph.types import tensor
 from forge.graph.verify import verify
 
 pytestmark = pytest.mark.null
@@ -158,6 +159,19 @@ def test_a_rebuild_that_depends_on_itself_is_an_error():
     loop = Group((x,), (y,), lambda new, sources: sources)
     with pytest.raises(GraphError, match="depend on itself"):
         rebuild(g, [loop])
+
+
+def test_a_rewrite_that_changes_a_value_s_type_names_the_op():
+    half = tensor("f16", 4)
+
+    @op(types=lambda a, *, by: half, equals=lambda a, *, by: scale(a, by=by))
+    def scaled_to_half(a, *, by):
+        """a * by, in f16 it says"""
+
+    a = Graph().input("a", F)
+    a.node.graph.output("y", scaled_to_half(a, by=2))
+    with pytest.raises(GraphError, match=r"scaled_to_half : f16\[4\]> would become <.* scale : f32\[4\]>"):
+        expand(a.node.graph, lambda node: True)
 
 
 def test_depth_is_no_limit():
