@@ -7,6 +7,9 @@ import torch
 
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Graph, Node
+from forge.graph.op import Cost, op
+from forge.graph.passes import Options
+from forge.graph.passes.quantize_activations import quantize_activations
 from forge.graph.passes.stack_weights import stack_weights
 from forge.graph.types import tensor
 from forge.graph.verify import verify
@@ -55,3 +58,23 @@ def test_merged_linears_give_what_each_gave(kinds, left):
     assert before.keys() == after.keys()
     for name in before:
         torch.testing.assert_close(after[name], before[name])
+
+
+def test_what_is_quantized_is_the_operand_that_is_an_activation():
+    """Though another operand is the same value."""
+
+    @op(
+        types=lambda x, w, rest: rest,
+        reference=lambda x, w, rest: rest,
+        cost=lambda x, w, rest: Cost(),
+        roles={"x": "activation", "w": "weight"},
+    )
+    def product_and_rest(x, w, rest):
+        """y = x w^T + rest"""
+
+    g = Graph()
+    x = g.input("x", tensor("f32", 3, 32))
+    g.output("y", product_and_rest(x, g.weight("w32", tensor("q8_0", 32, 32)), x))
+    quantized = quantize_activations(g, Options({}, OPS["columns"], OPS["quantize_q8"]))
+    codes, _, rest = quantized.outputs["y"].node.inputs
+    assert codes.node.op.name == "quantize_q8" and rest.node.name == "x"

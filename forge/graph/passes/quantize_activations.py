@@ -24,10 +24,13 @@ def quantize_activations(graph: Graph, options: Options) -> Graph:
 
 def _group(node: Node, quantize: Callable[[Value], Value]) -> Group | None:
     assert node.op is not None
-    operands = [(node.op.roles.get(n), v) for n, v in zip(node.op.operands, node.inputs, strict=True) if v is not None]
-    meets = any(role == "weight" and v.type.dtype.quantized for role, v in operands)
-    wanted = {v for role, v in operands if role == "activation" and v.type.dtype.floating}
-    places = [i for i, v in enumerate(node.inputs) if v in wanted]
+    operands = [
+        (i, node.op.roles.get(n), v.type.dtype)
+        for i, (n, v) in enumerate(zip(node.op.operands, node.inputs, strict=True))
+        if v is not None
+    ]
+    meets = any(role == "weight" and dtype.quantized for _, role, dtype in operands)
+    places = [i for i, role, dtype in operands if role == "activation" and dtype.floating]
     if not meets or not places or not _takes(node, places, quantize):
         return None
 

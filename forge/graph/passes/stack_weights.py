@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forge.graph.ir import Graph, Node, Value
+from forge.graph.parameters import exact
 from forge.graph.passes.options import Options
 from forge.graph.rewrite import Group, rebuild
 from forge.graph.types import TensorType
@@ -22,7 +23,7 @@ def stack_weights(graph: Graph, options: Options) -> Graph:
         if stacked and all(v is None or (v.node.kind == "weight" and not _axis(v)) for v in stacked.values()):
             others = tuple(v for i, v in enumerate(node.inputs) if i not in stacked)
             kinds = tuple(v and (v.type.dtype, v.type.shape[1:]) for v in stacked.values())
-            together.setdefault((node.op, others, kinds, tuple(sorted(node.attrs.items()))), []).append(node)
+            together.setdefault((node.op, others, kinds, exact(node.op.name, node.attrs)), []).append(node)
     groups = [_merge(nodes, options) for nodes in together.values() if len(nodes) > 1]
     return rebuild(graph, groups) if groups else graph
 
