@@ -218,7 +218,8 @@ class Graph:
     def __str__(self) -> str:
         """The graph's text, one node a line; `forge.graph.text` reads it."""
         bounds = ", ".join(f"{s.name}<={s.max}" for s in self.symbols.values())
-        lines = [f"graph {self.name} ({bounds})"]
+        name = self.name if self.name.isidentifier() else quoted(self.name)
+        lines = [f"graph {name} ({bounds})"]
         for node in self.nodes:
             lines.append(f"%{node.number} = {_text_of(node)} : {', '.join(map(str, node.types))}")
         lines += [f"output {quoted(n)} = {v.reference}" for n, v in self.outputs.items()]

@@ -9,6 +9,7 @@
     output "y" = %4
 
 `_` is an operand that is absent, and `%7.1` the second result of a call that has several.
+A graph's name that is no identifier stands between quotes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _PART = re.compile(rf"({_STRING})(?:\[((?:\:, )*)(\d+):(\d*)\])?")
 _NODE = re.compile(r"%(\d+) = (.+) : ([^:]+)$")
 _ROOT = re.compile(r'(output|update) "((?:[^"\\]|\\.)*)" = (%\S+)$')
 _TYPE = re.compile(rf"(state )?(?:({'|'.join(STATE_KINDS)}) )?(\w+)\[([^\]]*)\]")
-_HEADER = re.compile(r"graph (\S+) \((.*)\)$")
+_HEADER = re.compile(rf"graph ({_STRING}|[^\s\"]+) \((.*)\)$")
+_REFERENCE = re.compile(rf"({_STRING}|'(?:[^'\\]|\\.)*')|%(\d+)(?:\.(\d+))?")
 
 
 def parse_graph(text: str, ops: Mapping[str, Op]) -> Graph:
@@ -40,8 +42,9 @@ def parse_graph(text: str, ops: Mapping[str, Op]) -> Graph:
         raise FileFormatError("the text of a graph begins with `graph name (symbols)`", where="line 1")
     try:
         bounds = [item.split("<=") for item in header[2].split(", ") if item]
-        parser = _Parser(Graph(header[1]), ops, {name: Sym(name, int(bound)) for name, bound in bounds})
-    except (GraphError, ValueError) as error:
+        name = ast.literal_eval(header[1]) if header[1].startswith('"') else header[1]
+        parser = _Parser(Graph(name), ops, {name: Sym(name, int(bound)) for name, bound in bounds})
+    except (GraphError, ValueError, SyntaxError) as error:
         raise FileFormatError(f"{lines[0]!r}: {error}", where="line 1") from error
     for number, line in enumerate(lines[1:], 2):
         try:
@@ -102,7 +105,7 @@ class _Parser:
         name, arguments = text[:-1].split("(", 1)
         if name not in self.ops:
             raise ValueError(f"no op is called {name}")
-        tree = ast.parse(re.sub(r"%(\d+)(?:\.(\d+))?", r"v_\1_\2", f"f({arguments})"), mode="eval").body
+        tree = ast.parse(_REFERENCE.sub(_named, f"f({arguments})"), mode="eval").body
         assert isinstance(tree, ast.Call)
         operands = [None if _name(a) == "_" else self.values[_operand(_name(a))] for a in tree.args]
         attrs = {str(k.arg): _literal(k.value) for k in tree.keywords}
@@ -115,9 +118,16 @@ def _part(match: re.Match[str]) -> Part:
 
 
 def _literal(node: ast.expr) -> Any:
-    """An attribute's value: a Python literal, or a float that has none."""
+    """An attribute's value: a Python literal, a float that has none, or a tuple of such."""
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(element) for element in node.elts)
     text = ast.unparse(node)
     return float(text) if text in ("inf", "-inf", "nan") else ast.literal_eval(node)
+
+
+def _named(match: re.Match[str]) -> str:
+    """A reference as a name that Python can parse; a string as it is."""
+    return match[1] or f"v_{match[2]}_{match[3] or ''}"
 
 
 def _name(node: ast.expr) -> str:

@@ -16,6 +16,7 @@ from forge.graph.types import DTYPES, StateType, Sym, TensorType, tensor
 from forge.graph.verify import verify
 
 pytestmark = pytest.mark.null
+INF = float("inf")
 
 
 @pytest.mark.parametrize("kind", [k for k in gguf.GGML_QUANT_SIZES if k.name not in ("Q8_1", "Q8_K")])
@@ -194,19 +195,20 @@ def test_an_output_is_a_value_and_named_once():
         g.output("y", b)
 
 
-@pytest.mark.parametrize("name", ["a\nb", "\x00", "a\u2028b", "\x85", "\\n", 'é"\\'])
+@pytest.mark.parametrize("name", ["a\nb", "\x00", "a\u2028b", "\x85", "\\n", 'é"\\', "my graph", "", "a (b)"])
 def test_the_text_of_any_name_parses_back(name):
-    g = Graph()
+    g = Graph(name)
     g.output(name, g.input(name, F))
     parsed = parse_graph(str(g), OPS)
-    assert str(parsed) == str(g) and list(parsed.outputs) == [name]
+    assert str(parsed) == str(g) and list(parsed.outputs) == [name] and parsed.name == name
 
 
-@pytest.mark.parametrize("by", [float("inf"), -float("inf"), float("nan")])
-def test_the_text_of_an_attribute_that_has_no_literal_parses_back(by):
+@pytest.mark.parametrize("by", [INF, -INF, float("nan"), (INF, (-INF, 1)), "%0", ("%0.1 it's", '"%1'), (), "a : b"])
+def test_the_text_of_an_attribute_of_any_kind_parses_back(by):
     g = Graph()
     g.output("y", scale(g.input("x", F), by=by))
-    assert str(parse_graph(str(g), OPS)) == str(g)
+    parsed = parse_graph(str(g), OPS)
+    assert str(parsed) == str(g) and repr(parsed.outputs["y"].node.attrs["by"]) == repr(by)
 
 
 @pytest.mark.parametrize("header", ["graph g (T<=x)", "graph g (T)", "graph g (T<=0)", "graph a (T<=3) ()"])
