@@ -53,6 +53,11 @@ class DType:
         return self.name in ("f32", "f16", "bf16", "f64")
 
     @property
+    def fits_f32(self) -> bool:
+        """Whether each of its numbers is one of f32, in which kernels compute: f32, f16 or bf16."""
+        return self.name in ("f32", "f16", "bf16")
+
+    @property
     def activation(self) -> bool:
         """One of our own types of quantized activations, which no file holds."""
         return self.name in ("a8", "a16")

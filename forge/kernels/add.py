@@ -10,7 +10,7 @@ from forge.language import cdiv, jit, tl
 
 def _types(a, b):
     expect(a.rank == 2 and a.shape == b.shape, "a and b must have one shape, [T,D]")
-    expect(a.dtype.floating and b.dtype.floating, "a and b must be floating point")
+    expect(a.dtype.fits_f32 and b.dtype.fits_f32, "a and b must be f32, f16 or bf16")
     return a
 
 

@@ -11,7 +11,7 @@ from forge.quant import block_types, dense
 
 def _types(w, *, out):
     expect(w.rank == 2 and w.dtype.quantized, "w must be a block type [N,K]")
-    expect(dtype(out).floating, f"out={out!r} is no floating type")
+    expect(dtype(out).fits_f32, f"out={out!r} is none of f32, f16 and bf16")
     return TensorType(w.shape, dtype(out))
 
 

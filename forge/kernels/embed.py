@@ -15,8 +15,8 @@ def _types(ids, table, kept, *, out):
     expect(ids.rank == 1 and ids.dtype.name == "i32", "ids must be i32[T]")
     expect(kept is None or (kept.rank == 1 and kept.dtype.name == "i32"), "kept must be i32[S]")
     expect(table.rank == 2, "the table must be [V,D]")
-    expect(table.dtype.floating or (table.dtype.quantized and not table.dtype.activation), "the table holds no weights")
-    expect(dtype(out).floating, f"out={out!r} is no floating type")
+    expect(table.dtype.fits_f32 or (table.dtype.quantized and not table.dtype.activation), "the table holds no weights")
+    expect(dtype(out).fits_f32, f"out={out!r} is none of f32, f16 and bf16")
     return TensorType((ids.shape[0], table.shape[1]), dtype(out))
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from forge.graph.op import Case, Cost, Space, expect, op
-from forge.graph.types import tensor
+from forge.graph.types import Sym, tensor
 from forge.kernels import fills
 from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 
 def _types(q, k, v, *, causal, scale, window, softcap):
-    expect(q.rank == 4 and q.dtype.floating, "q must be floating point [S,T,H,E]")
+    expect(q.rank == 4 and q.dtype.fits_f32, "q must be f32, f16 or bf16 [S,T,H,E]")
     expect(k == v and k.rank == 4 and k.dtype == q.dtype, "k and v must be [S,C,K,E] of q's element type")
     expect(q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3], "q and k must have one S and one head width E")
+    expect(not any(isinstance(d, Sym) for d in (*q.shape[2:], k.shape[2])), "heads and their width must be known")
     expect(q.shape[2] % k.shape[2] == 0, "the heads of q must be a multiple of the heads of k")
     expect(scale > 0 and window >= 0 and softcap >= 0, "scale must be positive, window and softcap not negative")
     expect(causal or not window, "a window is counted back from each query and needs causal=True")

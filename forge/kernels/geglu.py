@@ -13,7 +13,7 @@ from forge.language import jit, tl
 
 def _types(gate, up):
     expect(gate == up, "gate and up must have one type")
-    expect(gate.rank == 2 and gate.dtype.floating, "gate and up must be floating point [T,F]")
+    expect(gate.rank == 2 and gate.dtype.fits_f32, "gate and up must be f32, f16 or bf16 [T,F]")
     return gate
 
 

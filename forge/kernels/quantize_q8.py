@@ -10,7 +10,7 @@ from forge.language import cdiv, jit, tl
 
 
 def _types(x, *, residual):
-    expect(x.rank == 2 and x.dtype.floating, "x must be floating point [T,D]")
+    expect(x.rank == 2 and x.dtype.fits_f32, "x must be f32, f16 or bf16 [T,D]")
     width = x.shape[-1]
     expect(isinstance(width, int) and width % 32 == 0, "the width of x must be a multiple of 32")
     return TensorType(x.shape, DTYPES["a16" if residual else "a8"])

@@ -9,10 +9,10 @@ from forge.language import cdiv, jit, next_power_of_2, tl
 
 
 def _types(x, w, *, eps, out):
-    expect(x.rank in (2, 3) and x.dtype.floating, "x must be floating point [T,D] or [T,H,E]")
+    expect(x.rank in (2, 3) and x.dtype.fits_f32, "x must be f32, f16 or bf16 [T,D] or [T,H,E]")
     expect(w.dtype.name == "f32" and w.shape == x.shape[-1:], "w must be f32 and as long as a row of x")
     expect(eps > 0, f"eps is {eps}; it must be above 0", "pass the model's attention.layer_norm_rms_epsilon")
-    expect(dtype(out).floating, f"out={out!r} is no floating point type")
+    expect(dtype(out).fits_f32, f"out={out!r} is none of f32, f16 and bf16")
     return TensorType(x.shape, dtype(out))
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from forge.graph.op import Case, Cost, Space, expect, op
-from forge.graph.types import tensor
+from forge.graph.types import Sym, tensor
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 
 def _types(x, rotation, *, pairs):
-    expect(x.rank == 3 and x.dtype.floating, "x must be floating point [T,H,E]")
+    expect(x.rank == 3 and x.dtype.fits_f32, "x must be f32, f16 or bf16 [T,H,E]")
     expect(rotation.rank == 3 and rotation.dtype.name == "f32", "rotation must be f32[T,P,2]")
     t, count, two = rotation.shape
     expect(t == x.shape[0] and two == 2, "rotation must be f32[T,P,2] of the T tokens of x")
+    expect(
+        not isinstance(count, Sym) and not isinstance(x.shape[2], Sym),
+        "the width of a head and its pairs must be known",
+    )
     expect(0 < 2 * count <= x.shape[2], f"{count} pairs do not fit heads of {x.shape[2]}")
     expect(pairs in ("norm", "neox"), f"pairs={pairs!r} is unknown", "norm (neighbours) or neox (halves)")
     return x

@@ -11,7 +11,7 @@ from forge.language import cdiv, jit, tl
 
 
 def _types(x, *, factor):
-    expect(x.rank == 2 and x.dtype.floating, "x must be floating point [T,D]")
+    expect(x.rank == 2 and x.dtype.fits_f32, "x must be f32, f16 or bf16 [T,D]")
     expect(math.isfinite(factor), f"factor={factor} must be finite")
     return x
 

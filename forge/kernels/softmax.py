@@ -9,7 +9,7 @@ from forge.language import cdiv, jit, next_power_of_2, tl
 
 
 def _types(x):
-    expect(x.rank == 2 and x.dtype.floating, "x must be floating point [T,N]")
+    expect(x.rank == 2 and x.dtype.fits_f32, "x must be f32, f16 or bf16 [T,N]")
     return x
 
 

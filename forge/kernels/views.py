@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forge.graph.op import Case, Cost, expect, op
-from forge.graph.types import TensorType, tensor
+from forge.graph.types import Sym, TensorType, tensor
 
 
 def _free(*operands, **attrs):
@@ -12,6 +12,7 @@ def _free(*operands, **attrs):
 
 def _columns_types(x, *, start, stop):
     expect(x.rank == 2 and not x.dtype.quantized, "x must be unquantized [T,N]")
+    expect(not isinstance(x.shape[1], Sym), f"the width {x.shape[1]} of x must be known")
     expect(0 <= start < stop <= x.shape[1], f"columns {start}:{stop} are not within the {x.shape[1]} of x")
     return TensorType((x.shape[0], stop - start), x.dtype)
 
@@ -29,6 +30,7 @@ def columns(x, *, start, stop):
 
 def _split_heads_types(x, *, heads):
     expect(x.rank == 2 and not x.dtype.quantized, "x must be unquantized [T,N]")
+    expect(not isinstance(x.shape[1], Sym), f"the width {x.shape[1]} of x must be known")
     expect(heads > 0 and x.shape[1] % heads == 0, f"{x.shape[1]} columns do not make {heads} heads of one width")
     return TensorType((x.shape[0], heads, x.shape[1] // heads), x.dtype)
 
@@ -46,6 +48,9 @@ def split_heads(x, *, heads):
 
 def _merge_heads_types(x):
     expect(x.rank == 3 and not x.dtype.quantized, "x must be unquantized [T,H,E]")
+    expect(
+        not any(isinstance(d, Sym) for d in x.shape[1:]), f"the heads {x.shape[1]} of {x.shape[2]} of x must be known"
+    )
     return TensorType((x.shape[0], x.shape[1] * x.shape[2]), x.dtype)
 
 

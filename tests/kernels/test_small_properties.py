@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from forge.errors import GraphError, ShapeError
-from forge.graph.types import tensor
+from forge.graph.types import Sym, tensor
 from forge.kernels import load
 from forge.language import interpreted
 from forge.models.parts.rotary import Rope
@@ -185,10 +185,12 @@ def test_a_step_reads_positions_when_it_runs():
             assert torch.equal(y, rope(x[:size], [place] * size, pairs=pairs))
 
 
+N = Sym("N", 64)
+KV, TABLE, LENS = tensor("f16", 2, 3, 2, 16, 8), tensor("i32", 1, 2), tensor("i32", 1)
 BAD = [
     ("rms_norm", (tensor("f32", 3, 8), tensor("f32", 9)), {"eps": 1e-6}, "as long as a row"),
     ("rms_norm", (tensor("f32", 3, 8), tensor("f32", 8)), {"eps": 0.0}, "above 0"),
-    ("rms_norm", (tensor("f32", 3, 8), tensor("f32", 8)), {"eps": 1e-6, "out": "i32"}, "no floating point type"),
+    ("rms_norm", (tensor("f32", 3, 8), tensor("f32", 8)), {"eps": 1e-6, "out": "i32"}, "none of f32, f16 and bf16"),
     ("layer_norm", (tensor("f32", 3, 8), tensor("f32", 8), tensor("f32", 7)), {"eps": 1e-6}, "b must be f32"),
     ("add", (tensor("f32", 3, 8), tensor("f32", 3, 9)), {}, "one shape"),
     ("take", (tensor("q8_0", 3, 32), tensor("i32", 2)), {}, "unquantized"),
@@ -200,6 +202,13 @@ BAD = [
     ("rope", (tensor("f16", 3, 2, 8), tensor("f32", 4, 4, 2)), {"pairs": "norm"}, "the T tokens of x"),
     ("rotation", (tensor("i64", 3), tensor("f64", 4)), {}, "i32[T]"),
     ("rotation", (tensor("i32", 3), tensor("f64", 4), tensor("f32", 3)), {}, "f32[4]: one a pair"),
+    ("columns", (tensor("f16", 3, N),), {"start": 0, "stop": 8}, "the width N of x must be known"),
+    ("split_heads", (tensor("f16", 3, N),), {"heads": 2}, "the width N of x must be known"),
+    ("merge_heads", (tensor("f16", 3, N, 8),), {}, "the heads N of 8 of x must be known"),
+    ("rope", (tensor("f16", 3, 2, N), tensor("f32", 3, 4, 2)), {"pairs": "norm"}, "must be known"),
+    ("rope", (tensor("f16", 3, 2, 8), tensor("f32", 3, N, 2)), {"pairs": "norm"}, "must be known"),
+    ("flash_attention", (tensor("f16", 1, 3, N, 8), *(tensor("f16", 1, 3, 2, 8),) * 2), {"scale": 1.0}, "be known"),
+    ("paged_attention", (tensor("f16", 3, N, 8), KV, TABLE, LENS, LENS, LENS), {"scale": 1.0}, "must be known"),
 ]
 
 
@@ -210,6 +219,30 @@ def test_wrong_operands_are_named(name, types, attrs, says):
     with pytest.raises(ShapeError) as error:
         op.infer(operands, attrs)
     assert says in error.value.what and name in error.value.what
+
+
+WIDE = [
+    ("add", (tensor("f64", 3, 8), tensor("f32", 3, 8)), {}),
+    ("add", (tensor("f32", 3, 8), tensor("f64", 3, 8)), {}),
+    ("scale", (tensor("f64", 3, 8),), {"factor": 2.0}),
+    ("softmax", (tensor("f64", 3, 8),), {}),
+    *((name, (tensor("f64", 3, 8),) * 2, {}) for name in ("swiglu", "geglu")),
+    ("rms_norm", (tensor("f64", 3, 8), tensor("f32", 8)), {"eps": 1e-6}),
+    ("rms_norm", (tensor("f32", 3, 8), tensor("f32", 8)), {"eps": 1e-6, "out": "f64"}),
+    ("layer_norm", (tensor("f64", 3, 8), tensor("f32", 8)), {"eps": 1e-6}),
+    ("add_rms_norm", (tensor("f64", 3, 8), tensor("f32", 3, 8), tensor("f32", 8)), {"eps": 1e-6}),
+    ("rope", (tensor("f64", 3, 2, 8), tensor("f32", 3, 4, 2)), {"pairs": "norm"}),
+    ("quantize_q8", (tensor("f64", 3, 32),), {}),
+    ("flash_attention", (tensor("f64", 1, 3, 2, 8),) * 3, {"scale": 1.0}),
+    ("embed", (tensor("i32", 3), tensor("f32", 3, 8)), {"out": "f64"}),
+]
+
+
+@pytest.mark.parametrize(("name", "types", "attrs"), WIDE)
+def test_f64_which_no_kernel_computes_in_is_refused(name, types, attrs):
+    operands, attrs = OPS[name].bind(types, attrs)
+    with pytest.raises(ShapeError, match=r"f32, f16 (or|and) bf16"):
+        OPS[name].infer(operands, attrs)
 
 
 @pytest.mark.parametrize(

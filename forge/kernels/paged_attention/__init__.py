@@ -6,7 +6,7 @@ The bodies of the kernels are in `device.py` (GPU) and `cpu.py`; the cases in `c
 from __future__ import annotations
 
 from forge.graph.op import Cost, Space, expect, op
-from forge.graph.types import tensor
+from forge.graph.types import Sym, tensor
 from forge.kernels.paged_attention.cases import cases
 from forge.kernels.paged_attention.cpu import paged_torch
 from forge.kernels.paged_attention.device import _combine, _paged
@@ -14,9 +14,11 @@ from forge.language import cdiv, next_power_of_2
 
 
 def _types(q, kv, page_table, query_start, query_len, context_len, *, scale, window, softcap):
-    expect(q.rank == 3 and q.dtype.floating, "q must be floating point [T,H,E]")
+    expect(q.rank == 3 and q.dtype.fits_f32, "q must be f32, f16 or bf16 [T,H,E]")
     expect(kv.rank == 5 and kv.shape[0] == 2 and kv.dtype == q.dtype, "kv must be [2,P,K,B,E] of q's element type")
     expect(kv.shape[4] == q.shape[2], "q and kv must have one head width")
+    sizes = (*q.shape[1:], *kv.shape[2:])
+    expect(not any(isinstance(d, Sym) for d in sizes), "heads, their width and the size of a page must be known")
     expect(q.shape[1] % kv.shape[2] == 0, "the heads of q must be a multiple of the heads of kv")
     ints = (page_table, query_start, query_len, context_len)
     expect(all(x.dtype.name == "i32" for x in ints), "the page table and the lengths must be i32")
