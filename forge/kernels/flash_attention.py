@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import Sym, tensor
 from forge.kernels import fills
+from forge.kernels.attend import explicitly, fused
 from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import cdiv, jit, next_power_of_2, tl
 
@@ -28,11 +29,12 @@ def _reference(q, k, v, *, causal, scale, window, softcap):
     score = torch.einsum("sqhe,skhe->shqk", q.float(), k) * scale
     if softcap:
         score = softcap * torch.tanh(score / softcap)
-    if causal:
-        age = torch.arange(c - t, c, device=q.device)[:, None] - torch.arange(c, device=q.device)
-        seen = (age >= 0) & (age < window) if window else age >= 0
-        score = score.masked_fill(~seen, float("-inf"))
-    return torch.einsum("shqk,skhe->sqhe", score.softmax(-1).nan_to_num(0), v)
+    if not causal:
+        return torch.einsum("shqk,skhe->sqhe", score.softmax(-1), v)
+    age = torch.arange(c - t, c, device=q.device)[:, None] - torch.arange(c, device=q.device)
+    seen = (age >= 0) & (age < window) if window else age >= 0
+    weight = score.masked_fill(~seen, float("-inf")).softmax(-1).masked_fill(~seen.any(-1, keepdim=True), 0)
+    return torch.einsum("shqk,skhe->sqhe", weight, v)
 
 
 def _cost(q, k, v, *, causal, scale, window, softcap):
@@ -235,24 +237,14 @@ def flash_torch(site, out, q, k, v, *, causal, scale, window, softcap):
     """torch's fused attention, a sequence's heads first; where it cannot express the call, explicitly in fp32."""
     import torch
 
-    t, c, group = q.shape[1], k.shape[1], q.shape[2] // k.shape[2]
+    t, c = q.shape[1], k.shape[1]
     q, k, v, out = (x.transpose(1, 2) for x in (q, k, v, out))  # [S,H,T,E]
     age = torch.arange(c - t, c)[:, None] - torch.arange(c)
     seen = (age >= 0) & (age < window) if window else age >= 0
-    whole = not causal or bool(seen.all())
+    if not causal or bool(seen.all()):
+        seen = None
     # torch aligns its own causal mask to the first key
-    plain = causal and t == c and not (window and window < t)
-
-    def fused():
-        mask = None if plain or whole else seen
-        attend = torch.nn.functional.scaled_dot_product_attention
-        out.copy_(attend(q, k, v, attn_mask=mask, is_causal=plain, scale=scale, enable_gqa=group > 1))
-
-    def explicit():
-        keys, values = (x.float().repeat_interleave(group, 1) for x in (k, v))
-        score = torch.tanh(q.float() @ keys.transpose(2, 3) * (scale / softcap)).mul_(softcap)
-        if not whole:
-            score.masked_fill_(~seen, float("-inf"))
-        out.copy_((score.softmax(-1) @ values).masked_fill_(~seen.any(1)[:, None] & causal, 0))
-
-    return explicit if softcap else fused
+    plain = seen is not None and t == c and not (window and window < t)
+    if softcap:
+        return lambda: out.copy_(explicitly(q, k, v, seen, scale=scale, softcap=softcap))
+    return lambda: out.copy_(fused(q, k, v, None if plain else seen, causal=plain, scale=scale))

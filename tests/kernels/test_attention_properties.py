@@ -211,8 +211,41 @@ def test_more_splits_than_are_combined_at_once():
     compare(y, op.reference(*operands, **attrs), "35 parts")
 
 
+def both(run, q, k, v, **attrs) -> list[torch.Tensor]:
+    """[T,H,E] of flash attention and of paged attention, of one sequence."""
+    table = torch.arange(-(-len(k) // B)).int()[None]
+    kv = paged(k, v, table[0].tolist(), table.shape[1])
+    lengths = ints(0), ints(len(q)), ints(len(k))
+    flash = run("flash_attention", q[None], k[None], v[None], scale=SCALE, **attrs)[0]
+    return [flash, run("paged_attention", q, kv, table, *lengths, scale=SCALE, **attrs)]
+
+
 @pytest.mark.parametrize(("n", "context"), [(n, m) for n in (1, 3) for m in (1, 3, 15, 16, 17) if n <= m])
 def test_scores_that_are_nan_give_nan_however_few(run, n, context):
-    q, kv = torch.full((n, H, E), float("nan")).half(), normal(2, 2, K, B, E, seed=3)
-    operands = q, kv, ints(0, 1)[None], ints(0), ints(n), ints(context)
-    assert run("paged_attention", *operands, scale=SCALE).isnan().all()
+    q, (k, v) = torch.full((n, H, E), float("nan")).half(), normal(2, context, K, E, seed=3)
+    assert all(y.isnan().all() for y in both(run, q, k, v))
+    oracle = OPS["flash_attention"].reference(
+        q[None], k[None], v[None], causal=True, scale=SCALE, window=0, softcap=0.0
+    )
+    assert oracle.isnan().all()
+
+
+@pytest.mark.parametrize(("n", "context"), [(1, 1), (3, 3), (1, 16), (3, 17), (20, 20)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_scores_that_are_infinite_give_nan(run, n, context, dtype):
+    q, (k, v) = normal(n, H, E, seed=4).to(dtype), normal(2, context, K, E, seed=5).to(dtype)
+    q[-1, :, 0], k[..., 0] = float("inf"), 1.0
+    for y in both(run, q, k, v):
+        assert y[-1].isnan().all() and y[:-1].isfinite().all()
+
+
+@pytest.mark.parametrize("attrs", [{}, {"window": 5}, {"softcap": 3.0}], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_key_that_is_no_number_is_nothing_to_who_does_not_see_it(run, attrs, value):
+    q, (k, v) = normal(20, H, E, seed=6).abs(), normal(2, 20, K, E, seed=7)
+    k[9] = value
+    seeing = range(9, 9 + attrs.get("window", 20))
+    for y in both(run, q, k, v, **attrs):
+        for query in range(20):
+            wrong = query in seeing and not (attrs.get("softcap") and value == float("inf"))
+            assert y[query].isnan().all() if wrong else y[query].isfinite().all(), query

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from forge.kernels.attend import explicitly, fused
 from forge.language import cdiv
-
-FEW = 16  # keys: of fewer, unmasked, torch's fused attention gives zeros where it should give NaN
-
-SCORES = 1 << 24  # fp32 scores held at a time where torch's fused attention cannot express the call
 
 
 def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_len, *, scale, window, softcap):
     """A sequence at a time. The query heads of one kv head are rows of one product, so that k and v are read once."""
     import torch
 
-    attend = torch.nn.functional.scaled_dot_product_attention
     t, heads, width = q.shape
     _, num_pages, kv_heads, block, _ = kv.shape
     group = heads // kv_heads
@@ -31,33 +27,20 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
         return both[:, :, :, low - first * block : high - first * block].unbind()
 
     def mask(n, context, low):
-        """bool[n, context-low], or None where causal masking from the first key is all there is."""
+        """bool[n, context-low]"""
         position = torch.arange(context - n, context)[:, None]
         key = torch.arange(low, context)
         seen = key <= position
         return seen & (key > position - window) if window else seen
 
-    def capped(s, start, n, context, low):
-        """Explicitly, in fp32, a block of queries at a time."""
-        k, v = (x[0].float() for x in keys(s, low, context))
-        step = max(1, SCORES // (heads * (context - low)))
-        for i in range(0, n, step):
-            count = min(step, n - i)
-            at = slice(start + i, start + i + count)
-            x = q_groups[at].permute(1, 2, 0, 3).float().reshape(kv_heads, group * count, width)
-            score = torch.tanh(x @ k.transpose(1, 2) * (scale / softcap)).mul_(softcap)
-            score = score.view(kv_heads, group, count, -1)
-            score.masked_fill_(~mask(n, context, low)[i : i + count], float("-inf"))
-            y = score.softmax(-1).view(kv_heads, group * count, -1) @ v
-            out_groups[at].copy_(y.view(kv_heads, group, count, width).permute(2, 0, 1, 3))
-
     def several(s, start, n, context, low):
         k, v = keys(s, low, context)
         plain = n == context and not (window and n > window)
-        plain &= context >= FEW
-        seen = None if plain else mask(n, context, low)
         x = q[start : start + n].transpose(0, 1)[None]
-        y = attend(x, k, v, attn_mask=seen, is_causal=plain, scale=scale, enable_gqa=group > 1)
+        if softcap:
+            y = explicitly(x, k, v, mask(n, context, low), scale=scale, softcap=softcap)
+        else:
+            y = fused(x, k, v, None if plain else mask(n, context, low), causal=plain, scale=scale)
         out[start : start + n].copy_(y[0].transpose(0, 1))
 
     def run():
@@ -68,13 +51,9 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
             if not n:
                 continue
             low = max(0, context - n - window + 1) if window else 0
-            if softcap:
-                capped(s, start, n, context, low)
-            elif n == 1:
-                k, v = keys(s, low, context)
+            if n == 1 and not softcap:
                 at = slice(start, start + 1)
-                seen = None if context - low >= FEW else torch.ones(1, context - low, dtype=torch.bool)
-                out_groups[at].copy_(attend(q_groups[at], k, v, attn_mask=seen, scale=scale))
+                out_groups[at].copy_(fused(q_groups[at], *keys(s, low, context), scale=scale))
             else:
                 several(s, start, n, context, low)
 
