@@ -14,7 +14,7 @@ from forge.graph.ir import Graph, Node, types_of
 from forge.graph.op import Call, Op, Types
 from forge.graph.parameters import exact
 from forge.graph.rewrite import expand
-from forge.graph.types import TensorType
+from forge.graph.types import StateType, TensorType
 from forge.lower.memory import Arena, plan_arena
 from forge.lower.select import Selection, find, unserved
 from forge.lower.sizes import Sizes
@@ -52,7 +52,8 @@ class Kind:
     def makes(self, op: Op) -> bool:
         """Whether the expression that this op equals has a call of `op`."""
         graph = Graph()
-        operands = [None if t is None else graph.input(n, t) for n, t in zip(self.op.operands, self.types, strict=True)]
+        named = zip(self.op.operands, self.types, strict=True)
+        operands = [t and (graph.state(n, t) if isinstance(t, StateType) else graph.input(n, t)) for n, t in named]
         assert self.op.equals is not None
         self.op.equals(*operands, **self.attrs)
         return any(node.op is op for node in graph.calls())

@@ -10,7 +10,7 @@ from forge.compiled import CompiledGraph
 from forge.errors import UnsupportedError
 from forge.graph.ir import Graph
 from forge.graph.op import Cost, op
-from forge.graph.types import Sym, tensor
+from forge.graph.types import StateType, Sym, tensor
 from forge.kernels import load
 from forge.language import interpreted
 from forge.lower.plan import Plan
@@ -163,3 +163,28 @@ def test_one_schedule_is_built_in_any_memory():
     built.run()
     assert torch.allclose(built.outputs["y"], a + 2 * (a + b))
     assert len(asked) == 2 + sum(len(s.results) + len(s.scratch) for s in found.steps)
+
+
+def test_an_op_that_writes_a_state_says_what_of_it_no_kernel_serves():
+    @op(types=lambda k: k, reference=lambda k: k, cost=lambda k: Cost())
+    def kernelless(k):
+        """y = k; it has no kernel"""
+
+    @op(equals=lambda kv, k, slots: OPS["kv_append"](kv, kernelless(k), k, slots), writes="kv")
+    def append_kernelless(kv, k, slots):
+        """kv with k, at slots"""
+
+    g = Graph()
+    kv = g.state("kv", StateType((2, 3, 2, 16, 32), tensor("f16").dtype))
+    g.update("kv", append_kernelless(kv, g.input("k", tensor("f16", 4, 2, 32)), g.input("slots", tensor("i32", 4))))
+    with pytest.raises(UnsupportedError, match=r"(?s)no kernel serves kernelless\(.*as part of append_kernelless"):
+        Plan(g, TARGETS["cpu"], TuningStore()).schedule({})
+
+
+def test_calls_whose_attributes_are_equal_and_not_the_same_run_as_they_are():
+    g = Graph()
+    x = g.input("x", tensor("f32", 1, 2))
+    for factor in (0.0, -0.0):
+        g.output(str(factor), OPS["scale"](x, factor=factor))
+    results = CompiledGraph(g, TARGETS["cpu"]).run({"x": np.ones((1, 2), np.float32)})
+    assert [bool(y.signbit().all()) for y in results.values()] == [False, True]
