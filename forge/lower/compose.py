@@ -1,20 +1,25 @@
-"""A graph as kernels can carry it out at given sizes: a fused call that no kernel serves is composed from `equals`.
+"""A graph as kernels carry it out at given sizes: calls are fused where a kernel serves the fused op.
 
-Composing is a rebuilding of the graph, so equal calls that it makes are one call: two fused ops that quantize one x
-share that. Which calls are composed depends on the sizes, but few distinct graphs come of it, and each is made once.
+Every fused call is first expanded into what it equals, and then the rules of all fused ops are applied, but for those
+whose call no kernel serves at these sizes, or that the tuning store says are better composed. So fusing is never a
+risk: where a fused op's kernel ends, a smaller fusion takes its place, or the parts. Which graph comes of it depends
+on the sizes by what is served alone; few distinct ones do, and each is made once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from forge.graph.ir import Graph, Node, types_of
+from forge.graph.ir import Graph, Node, Value, types_of
 from forge.graph.op import Call, Op, Types
 from forge.graph.parameters import exact
+from forge.graph.passes.fuse import fuse_all
+from forge.graph.patterns import Match, rules_of
 from forge.graph.rewrite import expand
-from forge.graph.types import StateType, TensorType
+from forge.graph.types import TensorType
+from forge.kernels import load
 from forge.lower.memory import Arena, plan_arena
 from forge.lower.select import Selection, find, unserved
 from forge.lower.sizes import Sizes
@@ -23,40 +28,26 @@ from forge.tune.store import TuningStore
 
 
 class Kind:
-    """The calls of an op that have the same symbolic types and attributes: one kernel serves them all, chosen once.
-
-    `among` are the kinds whose composition brought the first of them.
-    """
+    """The calls of an op that have the same symbolic types and attributes: one kernel serves them all, chosen once."""
 
     def __init__(
-        self, node: Node, target: DeviceTarget, store: TuningStore, among: tuple[Kind, ...], forced: Selection | None
+        self,
+        op: Op,
+        types: Types,
+        results: tuple[TensorType, ...],
+        attrs: Mapping[str, Any],
+        target: DeviceTarget,
+        store: TuningStore,
     ) -> None:
-        assert node.op is not None
-        self.op: Op = node.op
-        self.types: Types = types_of(node.inputs)
-        self.results: tuple[TensorType, ...] = node.types
-        self.attrs, self.target, self.among = node.attrs, target, among
-        every = (*(t for t in self.types if t is not None), *self.results)
+        self.op, self.types, self.results, self.attrs, self.target = op, types, results, attrs, target
+        every = (*(t for t in types if t is not None), *results)
         self._symbols = tuple(sorted({s.name for t in every for s in t.symbols}))
-        self._store, self._forced = store, forced
+        self._store = store
         self._chosen: dict[tuple[int, ...], Selection | None] = {}
 
-    def outward(self) -> Iterator[Kind]:
-        """This kind, the one it was composed within, and so on."""
-        yield self
-        for outer in self.among:
-            if outer.makes(self.op):
-                yield from outer.outward()
-                return
-
     def makes(self, op: Op) -> bool:
-        """Whether the expression that this op equals has a call of `op`."""
-        graph = Graph()
-        named = zip(self.op.operands, self.types, strict=True)
-        operands = [t and (graph.state(n, t) if isinstance(t, StateType) else graph.input(n, t)) for n, t in named]
-        assert self.op.equals is not None
-        self.op.equals(*operands, **self.attrs)
-        return any(node.op is op for node in graph.calls())
+        """Whether the expression that this fused op equals has a call of `op`."""
+        return any(part.op is op for root in rules_of(self.op)[0].roots for part in root.below())
 
     def call(self, sizes: Sizes) -> Call:
         """The call at these sizes."""
@@ -65,29 +56,43 @@ class Kind:
 
     def selection(self, sizes: Sizes) -> Selection | None:
         """The op's own kernel at these sizes, or None."""
-        if self._forced is not None:
-            return self._forced
-        key = self._key(sizes)
+        key = tuple(sizes[name] for name in self._symbols)
         if key not in self._chosen:
             self._chosen[key] = find(self.call(sizes), self._store)
         return self._chosen[key]
 
     def selections(self, many: Iterable[Sizes]) -> list[Selection]:
         """The kernels at all of these sizes, each once. There must be one at every size."""
-        found = (self.selection(sizes) for sizes in {self._key(sizes): sizes for sizes in many}.values())
+        distinct = {tuple(sizes[name] for name in self._symbols): sizes for sizes in many}
+        found = (self.selection(sizes) for sizes in distinct.values())
         return [selection for selection in found if selection is not None]
 
-    def _key(self, sizes: Sizes) -> tuple[int, ...]:
-        return tuple(sizes[name] for name in self._symbols)
+
+class Forced(Kind):
+    """The one call of a graph, with a kernel that is not the store's choice."""
+
+    def __init__(self, node: Node, target: DeviceTarget, store: TuningStore, selection: Selection) -> None:
+        assert node.op is not None
+        super().__init__(node.op, types_of(node.inputs), node.types, node.attrs, target, store)
+        self._forced = selection
+
+    def selection(self, sizes: Sizes) -> Selection:
+        return self._forced
 
 
 class Lowered:
-    """A graph with the kind of each of its calls (views have none), and the arena of its intermediate values."""
+    """A graph with the kind of each of its calls (views have none), and the arena of its intermediate values.
 
-    def __init__(self, graph: Graph, kinds: Mapping[Node, Kind]) -> None:
-        self.graph, self.kinds = graph, kinds
+    `fusions` are the kinds of fused calls that were thought of, and whether each is served: all that it hangs on.
+    """
+
+    def __init__(self, graph: Graph, kinds: Mapping[Node, Kind], fusions: Mapping[Kind, bool]) -> None:
+        self.graph, self.kinds, self.fusions = graph, kinds, fusions
         self.distinct = tuple(dict.fromkeys(kinds.values()))
-        self.composed: dict[tuple[Kind, ...], Lowered] = {}  # the same with the calls of some kinds composed
+
+    def suits(self, sizes: Sizes) -> bool:
+        """Whether this graph is what runs at these sizes."""
+        return all((kind.selection(sizes) is not None) == served for kind, served in self.fusions.items())
 
     @cached_property
     def arena(self) -> Arena:
@@ -105,40 +110,55 @@ class Lowered:
 
 
 class Composer:
-    """Gives a graph lowered at any sizes. `forced` is the selection of every call, whatever would be chosen.
+    """Gives a graph lowered at any sizes. One thread may use it at a time."""
 
-    One thread may use it at a time.
-    """
-
-    def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore, forced: Selection | None = None) -> None:
-        self._target, self._store, self._forced = target, store, forced
+    def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore) -> None:
+        self._target, self._store = target, store
+        fused: dict[Op | None, None] = {}  # those of the graph before others that replace as much
+        self._parts = expand(graph, lambda node: fused.setdefault(node.op) is None)
+        fused |= {op: None for op in load().values() if op.equals}
+        self._fused = tuple(op for op in fused if op is not None)
         self._kinds: dict[Any, Kind] = {}
-        self._whole = self._lowered(graph, ())
+        self._lowered: list[Lowered] = []
 
     def at(self, sizes: Sizes) -> Lowered:
         """The graph that runs at `sizes`. Raises UnsupportedError for a call that can neither run nor be composed."""
-        lowered = self._whole
-        while missing := tuple(kind for kind in lowered.distinct if kind.selection(sizes) is None):
-            if missing not in lowered.composed:
-                lowered.composed[missing] = self._composed(lowered, missing, sizes)
-            lowered = lowered.composed[missing]
+        lowered = next((known for known in self._lowered if known.suits(sizes)), None)
+        if lowered is None:
+            lowered = self._lower(sizes)
+            self._lowered.append(lowered)
+        for kind in lowered.distinct:
+            if kind.selection(sizes) is None:
+                within = (fused.call(sizes) for fused in lowered.fusions if fused.makes(kind.op))
+                raise unserved(kind.call(sizes), *within)
         return lowered
 
-    def _composed(self, lowered: Lowered, missing: tuple[Kind, ...], sizes: Sizes) -> Lowered:
-        """The graph with every call of these kinds replaced by what its op equals."""
-        for kind in missing:
-            if kind.op.equals is None:
-                raise unserved(*(k.call(sizes) for k in kind.outward()))
-        return self._lowered(expand(lowered.graph, lambda node: lowered.kinds.get(node) in missing), missing)
+    def _lower(self, sizes: Sizes) -> Lowered:
+        fusions: dict[Kind, bool] = {}
 
-    def _lowered(self, graph: Graph, among: tuple[Kind, ...]) -> Lowered:
-        kinds: dict[Node, Kind] = {}
-        for node in graph.calls():
-            assert node.op is not None
-            if node.op.view:
-                continue
-            key = (node.op, types_of(node.inputs), exact(node.op.name, node.attrs))
-            if key not in self._kinds:
-                self._kinds[key] = Kind(node, self._target, self._store, among, self._forced)
-            kinds[node] = self._kinds[key]
-        return Lowered(graph, kinds)
+        def served(found: Match) -> bool:
+            kind = self._kind(found.rule.op, found.operands, found.results, found.attrs)
+            fusions[kind] = kind.selection(sizes) is not None
+            return fusions[kind]
+
+        graph = fuse_all(self._parts, self._fused, served)
+        kinds = {
+            node: self._kind(node.op, node.inputs, node.outputs, node.attrs)
+            for node in graph.calls()
+            if node.op is not None and not node.op.view
+        }
+        return Lowered(graph, kinds, fusions)
+
+    def _kind(
+        self, op: Op, operands: tuple[Value | None, ...], results: tuple[Value, ...], attrs: Mapping[str, Any]
+    ) -> Kind:
+        key = (op, types_of(operands), exact(op.name, attrs))
+        if key not in self._kinds:
+            made = tuple(v.type for v in results)
+            self._kinds[key] = Kind(op, types_of(operands), made, attrs, self._target, self._store)
+        return self._kinds[key]
+
+
+def forced(graph: Graph, target: DeviceTarget, store: TuningStore, selection: Selection) -> Lowered:
+    """The graph of a single call, carried out by this kernel."""
+    return Lowered(graph, {node: Forced(node, target, store, selection) for node in graph.calls()}, {})

@@ -17,8 +17,8 @@ from forge.lower.weights import Storage, agree, natural
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 
-# Bytes set aside for graphs of captured steps. On an H100 the first one takes 72 MiB, and the next ones, of 445 launches
-# each, come out of these.
+# Bytes set aside for graphs of captured steps. On an H100 the first one takes 72 MiB, and the next ones, of 445
+# launches each, come out of these.
 FIRST_GRAPH = 96 << 20
 GRAPH = 4 << 20
 

@@ -16,7 +16,7 @@ from forge.graph.ir import Graph, Node, Value
 from forge.graph.leaves import Leaf
 from forge.graph.op import Op, Types
 from forge.graph.types import TensorType
-from forge.lower.compose import Composer, Lowered
+from forge.lower.compose import Composer, Lowered, forced
 from forge.lower.launch import Task
 from forge.lower.memory import workspace_offsets
 from forge.lower.select import Selection
@@ -110,16 +110,18 @@ def of_call(
     attrs: Mapping[str, Any],
     target: DeviceTarget,
     store: TuningStore,
-    forced: Selection | None = None,
+    choice: Selection | None = None,
 ) -> Schedule:
-    """The schedule of one call, by itself or with the kernel `forced`. Its operands are inputs named as the op does,
+    """The schedule of one call, by itself or with the kernel `choice`. Its operands are inputs named as the op does,
     and its outputs are named by their numbers. Raises ShapeError and UnsupportedError."""
     graph = Graph(op.name)
     operands = (None if t is None else graph.input(n, t) for n, t in zip(op.operands, types, strict=True))
     made = graph.call(op, *operands, **attrs)
     for i, value in enumerate(made if isinstance(made, tuple) else (made,)):
         graph.output(str(i), value)
-    return schedule(Composer(graph, target, store, forced).at({}), {})
+    if choice is not None:
+        return schedule(forced(graph, target, store, choice), {})
+    return schedule(Composer(graph, target, store).at({}), {})
 
 
 def build(schedule: Schedule, memory: Memory) -> Built:

@@ -6,7 +6,7 @@ hide a value that something else reads, unless the op says that its kernels do w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from forge.graph.ir import Graph, Node, Value
 from forge.graph.op import Op
@@ -14,21 +14,26 @@ from forge.graph.passes.options import Options
 from forge.graph.patterns import Match, Rule, matches, rules_of
 from forge.graph.rewrite import Group, as_tuple, expand, rebuild
 
+Wanted = Callable[[Match], bool]
+
 
 def fuse_equals(graph: Graph, options: Options) -> Graph:
-    """Apply the rules of every fused op, those that replace most first.
+    """The graph with every fused op wherever it can be: what would run if its kernels served all sizes.
 
     Fused calls that the graph has already are expanded before, so that they may become parts of larger ones.
     """
     fused = [op for op in options.ops.values() if op.equals is not None]
-    rules = [rule for op in fused for rule in rules_of(op)]
-    graph = expand(graph, lambda node: node.op in fused)
-    for rule in sorted(rules, key=lambda r: -r.size):
-        graph = fuse(graph, rule)
+    return fuse_all(expand(graph, lambda node: node.op in fused), fused)
+
+
+def fuse_all(graph: Graph, fused: Iterable[Op], wanted: Wanted = lambda found: True) -> Graph:
+    """Apply the rules of these ops, those that replace most first, to the matches that are `wanted`."""
+    for rule in sorted((rule for op in fused for rule in rules_of(op)), key=lambda r: -r.size):
+        graph = fuse(graph, rule, wanted)
     return graph
 
 
-def fuse(graph: Graph, rule: Rule) -> Graph:
+def fuse(graph: Graph, rule: Rule, wanted: Wanted = lambda found: True) -> Graph:
     """Apply `rule` wherever it matches, computes nothing twice and stays free of cycles; matches do not overlap.
 
     Of an op that `repeats`, only the results are replaced: what is within may be part of several matches.
@@ -43,7 +48,9 @@ def fuse(graph: Graph, rule: Rule) -> Graph:
     for node in calls.get(anchor, []):
         for found in matches(rule, node, lambda op: calls.get(op, [])):
             inside = {v.node for v in found.results} if rule.op.repeats else set(found.nodes.values())
-            if not (inside & taken.keys() or _hides(found, inside, readers) or _cyclic(inside, found, taken)):
+            if inside & taken.keys() or _hides(found, inside, readers) or not wanted(found):
+                continue
+            if not _cyclic(inside, found, taken):
                 taken |= dict.fromkeys(inside, found)
                 break
     groups = [_fused(found) for found in dict.fromkeys(taken.values())]
