@@ -96,7 +96,7 @@ def _kv_append(
 def kv_append_rows(site, kv, k, v, slots):
     """A program a token and block of its row."""
     t, heads, width = k.shape
-    k, v = k.view(t, -1), v.view(t, -1)  # the heads of a token lie side by side; view raises where they do not
+    k, v = k.view(t, heads * width), v.view(t, heads * width)  # raises where a token's heads lie apart
     grid = (t, cdiv(heads * width, site["BLOCK"]))
     args = (kv[0], kv[1], k, v, slots, k.stride(0), v.stride(0))
     return site.launch(_kv_append, grid, *args, K=heads, B=kv.shape[3], E=width)
@@ -107,14 +107,13 @@ def kv_append_torch(site, kv, k, v, slots):
     """Pages seen as [P,B,K,E], so that a token is one index; one token is a plain copy."""
     block = kv.shape[3]
     k_pages, v_pages = kv[0].transpose(1, 2), kv[1].transpose(1, 2)
-    k_token, v_token = k[0], v[0]
 
     def one():
         slot = slots.item()
         if slot >= 0:
             page, offset = divmod(slot, block)
-            k_pages[page, offset].copy_(k_token)
-            v_pages[page, offset].copy_(v_token)
+            k_pages[page, offset].copy_(k[0])
+            v_pages[page, offset].copy_(v[0])
 
     def many():
         stored = (slots >= 0).nonzero().squeeze(1)

@@ -26,8 +26,13 @@ class Launch:
     meta: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if self.grid[0] > 2**31 - 1 or max(self.grid[1:]) > 65535 or min(self.grid) < 1:
+        if self.grid[0] > 2**31 - 1 or max(self.grid[1:]) > 65535 or min(self.grid) < 0:
             raise GraphError(f"{self.fn.__name__}: the grid {self.grid} is beyond what a device launches")
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is of no program at all, which no device launches."""
+        return 0 in self.grid
 
     def __call__(self) -> Any:
         return self.fn[self.grid](*self.args, **self.meta)

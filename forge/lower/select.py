@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from forge.errors import UnsupportedError
+from forge.errors import GraphError, UnsupportedError
 from forge.graph.op import Call, Kernel, Op, Types
 from forge.graph.types import TensorType
-from forge.lower.launch import Site, Task
+from forge.lower.launch import Launch, Site, Task
 from forge.target import DeviceTarget
 from forge.tune.store import Choice, TuningStore
 
@@ -34,10 +34,22 @@ class Selection:
         return self.kernel.layouts(self.call) if self.kernel.layouts else {}
 
     def build(self, outputs: tuple[Any, ...], operands: tuple[Any, ...], work: tuple[Any, ...]) -> list[Task]:
-        """The tasks that carry out the call on these tensors."""
+        """The tasks that carry out the call on these tensors: none where there is nothing to write.
+
+        Raises GraphError for a kernel that would launch no program though a result has elements.
+        """
+        full = any(0 not in output.shape for output in outputs)
+        if not full and not self.call.op.writes:
+            return []
         site = Site(self.call.target, self.choice.config, work)
-        tasks = self.kernel.build(site, *outputs, *operands, **self.call.attrs)
-        return list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
+        made = self.kernel.build(site, *outputs, *operands, **self.call.attrs)
+        tasks = list(made) if isinstance(made, (list, tuple)) else [made]
+        left = [task for task in tasks if not (isinstance(task, Launch) and task.empty)]
+        if full and len(left) < len(tasks):
+            raise GraphError(
+                f"{self.call.describe()}: {self.kernel.name} leaves a result unwritten: operands are empty"
+            )
+        return left
 
     def __str__(self) -> str:
         config = " ".join(f"{k}={v}" for k, v in self.choice.config.items())

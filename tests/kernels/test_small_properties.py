@@ -195,6 +195,13 @@ BAD = [
     ("add", (tensor("f32", 3, 8), tensor("f32", 3, 9)), {}, "one shape"),
     ("take", (tensor("q8_0", 3, 32), tensor("i32", 2)), {}, "unquantized"),
     ("argmax", (tensor("f16", 3, 8),), {}, "f32[R,V]"),
+    ("argmax", (tensor("f32", 3, 0),), {}, "none is the largest"),
+    (
+        "paged_attention",
+        (tensor("f16", 3, 2, 8), KV, tensor("i32", 0, 2), *(tensor("i32", 0),) * 3),
+        {"scale": 1.0},
+        "[S,M] of at",
+    ),
     ("columns", (tensor("f16", 3, 8),), {"start": 4, "stop": 9}, "not within the 8"),
     ("split_heads", (tensor("f16", 3, 8),), {"heads": 3}, "3 heads of one width"),
     ("rope", (tensor("f16", 3, 2, 8), tensor("f32", 3, 4, 2)), {"pairs": "gptj"}, "'gptj'"),

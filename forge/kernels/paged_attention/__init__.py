@@ -22,7 +22,7 @@ def _types(q, kv, page_table, query_start, query_len, context_len, *, scale, win
     expect(q.shape[1] % kv.shape[2] == 0, "the heads of q must be a multiple of the heads of kv")
     ints = (page_table, query_start, query_len, context_len)
     expect(all(x.dtype.name == "i32" for x in ints), "the page table and the lengths must be i32")
-    expect(page_table.rank == 2, "page_table must be [S,M]")
+    expect(page_table.rank == 2 and page_table.shape[0] != 0, "page_table must be [S,M] of at least one sequence")
     expect(all(x.shape == page_table.shape[:1] for x in ints[1:]), "query_start, query_len, context_len must be [S]")
     expect(scale > 0 and window >= 0 and softcap >= 0, "scale must be positive, window and softcap not negative")
     return q
@@ -89,7 +89,7 @@ def _splits(q, kv, page_table, config, compute_units):
     (t, heads, _), (s, m) = q.shape, page_table.shape
     kv_heads, block = kv.shape[2:4]
     programs = _blocks(t, s, max(1, config["BLOCK_M"] * kv_heads // heads)) * kv_heads
-    return min(cdiv(4 * compute_units, programs), cdiv(m * block, config["MIN_KEYS"]))
+    return min(cdiv(4 * compute_units, max(1, programs)), cdiv(m * block, config["MIN_KEYS"]))
 
 
 def _partials(call, config):
