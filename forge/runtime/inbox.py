@@ -24,13 +24,20 @@ class Inbox:
             raise UsageError(f"max_requests is {max_requests!r}", remedy="at least 1, or None for no bound")
         self._admission, self._most = admission, max_requests
         self._names = itertools.count()
-        self._lock = threading.Lock()  # guards the two below
+        # Guards the two below. Reentrant: a garbage collection within may drop a stream, which is then cancelled.
+        self._lock = threading.RLock()
         self._groups: dict[str, Group] = {}
         self._news: deque[tuple[bool, Group]] = deque()
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._groups)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether a request's end was asked for and not yet taken up."""
+        with self._lock:
+            return any(not new for new, _ in self._news)
 
     def prepare(
         self,

@@ -7,6 +7,9 @@ which must not be held up, and always once `serve` was called.
 
 Prompts are encoded and checked before the lock is taken, and for an event loop in a thread of its pool: a long prompt
 holds up nobody but its caller.
+
+A request that its caller leaves is cancelled, which the engine does in its next step. So somebody makes one: the thread
+if it steps, else whoever is stepping, else the caller that leaves.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from forge.errors import ForgeError, RequestError
 from forge.runtime.engine import Engine
 from forge.runtime.group import Group
 from forge.runtime.interrupts import interrupts_held
 from forge.runtime.output import RequestOutput
-from forge.runtime.params import SamplingParams
+from forge.runtime.params import RequestOutputKind, SamplingParams
 
 Prompt = str | Sequence[int]
 Event = RequestOutput | BaseException
@@ -38,9 +42,9 @@ class Service:
         self._engine = engine
         self._changed = threading.Condition()  # guards what follows; notified when it changes or an output is there
         self._listeners: dict[str, Callable[[Event], None]] = {}
-        self._stepping = False
+        self._stepping: threading.Thread | None = None
         self._ended: BaseException | None = None
-        self._loop_requests: set[str] = set()  # of event loops
+        self._loop_requests: set[str] = set()  # of event loops, until the engine has ended them
         self._serving = False
         self._thread: threading.Thread | None = None
 
@@ -53,39 +57,39 @@ class Service:
             self._changed.notify_all()
 
     def complete(self, requests: Sequence[tuple[Prompt, SamplingParams]]) -> list[RequestOutput]:
-        """Run requests to their end; outputs in their order. All are added, or none."""
+        """Run requests to their end; their whole outputs, in their order. All are added, or none."""
         events: deque[Event] = deque()
         ids: list[str] = []
         done: dict[str, RequestOutput] = {}
-        groups = [self._engine.inbox.prepare(prompt, params) for prompt, params in requests]
+        whole = [(prompt, replace(params, output_kind=RequestOutputKind.FINAL_ONLY)) for prompt, params in requests]
+        groups = [self._engine.inbox.prepare(prompt, params) for prompt, params in whole]
         try:
-            with self._changed:  # so that no output comes before its listener is known
+            with interrupts_held(), self._changed:  # so that no output comes before its listener is known
                 ids = self._add(groups, events.append)
             while len(done) < len(ids):
                 output = self._next(events)
-                if output.finished:
-                    done[output.request_id] = output
+                done[output.request_id] = output
         finally:
             self._drop([i for i in ids if i not in done])
         return [done[i] for i in ids]
 
     def stream(self, prompt: Prompt, params: SamplingParams) -> Iterator[RequestOutput]:
-        """The outputs of one request as they come. Closing the iterator cancels it."""
-        events: deque[Event] = deque()
-        group = self._engine.inbox.prepare(prompt, params)
-        with self._changed:
-            (request,) = self._add([group], events.append)
-        return self._follow(request, events)
+        """The outputs of one request as they come. It is queued with the first; closing the iterator cancels it."""
+        return self._follow(self._engine.inbox.prepare(prompt, params))
 
-    def _follow(self, request: str, events: deque[Event]) -> Iterator[RequestOutput]:
-        finished = False
+    def _follow(self, group: Group) -> Iterator[RequestOutput]:
+        events: deque[Event] = deque()
+        unfinished: list[str] = []
         try:
-            while not finished:
+            with interrupts_held(), self._changed:
+                unfinished = self._add([group], events.append)
+            while unfinished:
                 output = self._next(events)
-                finished = output.finished
+                if output.finished:
+                    unfinished = []
                 yield output
         finally:
-            self._drop([] if finished else [request])
+            self._drop(unfinished)
 
     async def stream_async(self, prompt: Prompt, params: SamplingParams) -> AsyncIterator[RequestOutput]:
         """The same for an event loop."""
@@ -97,18 +101,19 @@ class Service:
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         group = await asyncio.to_thread(self._engine.inbox.prepare, prompt, params)
-        with self._changed:
-            (request,) = self._add([group], deliver)
-            self._loop_requests.add(request)
-            self._start_thread()
-        finished = False
+        unfinished: list[str] = []
         try:
-            while not finished:
+            with interrupts_held(), self._changed:
+                unfinished = self._add([group], deliver)
+                self._loop_requests.update(unfinished)
+                self._start_thread()
+            while unfinished:
                 output = _raised(await events.get())
-                finished = output.finished
+                if output.finished:
+                    unfinished = []
                 yield output
         finally:
-            self._drop([] if finished else [request])
+            self._drop(unfinished)
 
     def close(self) -> None:
         """Cancel what runs; every waiting caller is told. Idempotent."""
@@ -125,7 +130,7 @@ class Service:
 
     def _check_open(self) -> None:
         if self._ended is not None:
-            raise self._ended
+            _raised(self._ended)
 
     def _start_thread(self) -> None:
         if self._thread is None:
@@ -142,27 +147,46 @@ class Service:
 
     def _drop(self, requests: Sequence[str]) -> None:
         """Stop listening to these requests and cancel them."""
-        with self._changed:
-            for request in requests:
-                self._listeners.pop(request, None)
-                self._loop_requests.discard(request)
-                self._engine.cancel(request)
-            # Where nobody is left to step, the engine would not hear of it, and their pages not come back.
-            last = bool(requests) and not (self._stepping or self._serving or self._listeners or self._ended)
-            self._stepping |= last
-            self._changed.notify_all()
-        if last:
-            self._step()
+        with interrupts_held():
+            with self._changed:
+                for request in requests:
+                    self._listeners.pop(request, None)
+                    if not self._engine.cancel(request):
+                        self._loop_requests.discard(request)
+                mine = self._idle and self._forsaken
+                self._claim(mine)
+                self._changed.notify_all()
+            if mine:
+                self._step()
 
     def _next(self, events: deque[Event]) -> RequestOutput:
         """The caller's next output; steps the engine for everybody until it is there, or waits for who does."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: events or not (self._stepping or self._threaded))
+                self._changed.wait_for(lambda: events or self._idle)
                 if events:
                     return _raised(events.popleft())
-                self._stepping = True
-            self._step()
+            with interrupts_held():  # none may come between the claim and the step
+                with self._changed:
+                    mine = self._idle and not events
+                    self._claim(mine)
+                if mine:
+                    self._step()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether a caller may step; the caller holds the condition."""
+        return not (self._stepping or self._threaded)
+
+    @property
+    def _forsaken(self) -> bool:
+        """Whether cancellations wait for a step and the thread makes none; the caller holds the condition."""
+        return self._engine.inbox.cancelling and not (self._threaded or self._ended)
+
+    def _claim(self, mine: bool) -> None:
+        """Step from now on if it is `mine` to do; the caller holds the condition."""
+        if mine:
+            self._stepping = threading.current_thread()
 
     def _run(self) -> None:
         """The thread."""
@@ -171,7 +195,7 @@ class Service:
                 self._changed.wait_for(self._due)
                 if self._ended is not None:
                     return
-                self._stepping = True
+                self._claim(True)
             self._step()
 
     def _due(self) -> bool:
@@ -181,28 +205,33 @@ class Service:
         return self._threaded and not self._stepping and (bool(self._loop_requests) or self._engine.has_work)
 
     def _step(self) -> None:
-        """One step; the caller has claimed it by `_stepping`. What goes wrong ends the service."""
-        with interrupts_held():
-            self._step_and_tell()
+        """A step, and more while cancellations wait for one. What goes wrong ends the service.
 
-    def _step_and_tell(self) -> None:
-        try:
-            outputs = self._engine.step()
-        except BaseException as error:  # whatever it is, every caller must hear of it; `_next` raises it
+        The caller has claimed it, and holds interrupts back if it is the main thread.
+        """
+        while self._stepping:
+            try:
+                outputs = self._engine.step()
+            except BaseException as error:  # whatever it is, every caller must hear of it; `_next` raises it
+                with self._changed:
+                    self._stepping = None
+                    self._end(error)
+                return
             with self._changed:
-                self._stepping = False
-                self._end(error)
-            return
-        with self._changed:
-            self._stepping = False
-            for output in outputs:
-                deliver = self._listeners.get(output.request_id)
-                if output.finished:
-                    self._listeners.pop(output.request_id, None)
-                    self._loop_requests.discard(output.request_id)
-                if deliver is not None:
-                    deliver(output)
-            self._changed.notify_all()
+                for output in outputs:
+                    self._tell(output)
+                if not self._forsaken:
+                    self._stepping = None
+                self._changed.notify_all()
+
+    def _tell(self, output: RequestOutput) -> None:
+        """Hand an output to who waits for it, if anybody does; the caller holds the condition."""
+        deliver = self._listeners.get(output.request_id)
+        if output.finished:
+            self._listeners.pop(output.request_id, None)
+            self._loop_requests.discard(output.request_id)
+        if deliver is not None:
+            deliver(output)
 
     def _end(self, error: BaseException) -> None:
         """Take no more requests and tell who waits; the caller holds the condition."""

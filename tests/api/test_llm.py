@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from runtime import fake_lm
+from runtime.waiting import soon
 
 import forge
 from forge.bench.parity import evaluated_logits
@@ -116,12 +117,24 @@ def test_streaming_gives_the_whole_in_pieces(llm):
     assert asyncio.run(gather()) == [text(o) for o in llm.generate(PROMPTS, GREEDY)]
 
 
+ENDLESS = forge.SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)
+
+
 def test_leaving_a_stream_frees_its_pages(llm):
-    for output in llm.stream(PROMPTS[0], forge.SamplingParams(temperature=0, max_tokens=200, ignore_eos=True)):
-        assert not output.finished
+    for output in llm.stream(PROMPTS[0], ENDLESS):
+        assert not output.finished and llm.engine.pool.used > 0
         break
-    llm.generate(PROMPTS[1], GREEDY)
     assert llm.engine.pool.used == 0
+
+
+def test_leaving_a_stream_of_an_event_loop_frees_its_pages_soon(llm):
+    async def leave():
+        stream = llm.stream_async(PROMPTS[0], ENDLESS)
+        assert not (await anext(stream)).finished and llm.engine.pool.used > 0
+        await stream.aclose()
+
+    asyncio.run(leave())
+    assert soon(lambda: llm.engine.pool.used == 0 and not llm.engine.has_work)
 
 
 def test_threads_share_the_engine(llm):
