@@ -96,7 +96,8 @@ def _kv_append(
 def kv_append_rows(site, kv, k, v, slots):
     """A program a token and block of its row."""
     t, heads, width = k.shape
-    k, v = k.view(t, heads * width), v.view(t, heads * width)  # raises where a token's heads lie apart
+    site.dense("kv_append", kv=kv, k=k[:1], v=v[:1])  # tokens may lie apart, the heads of one may not
+    k, v = k.view(t, heads * width), v.view(t, heads * width)
     grid = (t, cdiv(heads * width, site["BLOCK"]))
     args = (kv[0], kv[1], k, v, slots, k.stride(0), v.stride(0))
     return site.launch(_kv_append, grid, *args, K=heads, B=kv.shape[3], E=width)

@@ -120,6 +120,7 @@ def _rope(
 @rope.kernel(space=Space(HEADS=(8, 4, 16, 2), num_warps=(4, 2, 8)))
 def rope_heads(site, y, x, rotation, *, pairs):
     """A program a token and a few of its heads, whose angles are the same."""
+    site.dense("rope", rotation=rotation)
     t, heads, width = x.shape
     count = rotation.shape[1]
     rest = next_power_of_2(width - 2 * count) if width > 2 * count else 0

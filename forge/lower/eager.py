@@ -12,6 +12,7 @@ from forge.graph.parameters import Exact, exact
 from forge.lower.devices import of_torch
 from forge.lower.schedule import Schedule, build, of_call
 from forge.lower.values import empty, type_of
+from forge.quant.packed import Packed
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
 
@@ -29,13 +30,29 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: Dev
         return op.reference(*operands, **attrs)
     where = given[0].device
     device = of_torch(where)
-    found = _scheduled(op, tuple(type_of(o) for o in operands), exact(op.name, attrs), target or device.target)
+    target = target or device.target
+    if target.kind == "gpu":
+        _refuse_gaps(op, operands)
+    found = _scheduled(op, tuple(type_of(o) for o in operands), exact(op.name, attrs), target)
     by_name = dict(zip(op.operands, operands, strict=True))
     with device.active():
         built = build(found, lambda place: by_name[place.leaf.name] if place.leaf else empty(place.type, where))
         built.run()
     results = tuple(built.outputs.values())
     return results[0] if len(results) == 1 else results
+
+
+def _refuse_gaps(op: Op, operands: tuple[Any, ...]) -> None:
+    """A kernel for GPUs takes the elements of a row as neighbours, and a state that it writes as dense."""
+    for name, operand in zip(op.operands, operands, strict=True):
+        if operand is None or isinstance(operand, Packed) or operand.is_contiguous():
+            continue
+        if name == op.writes or (operand.stride(-1) != 1 and operand.shape[-1] > 1):
+            raise GraphError(
+                f"{op.name}: {name}: {type_of(operand)} lies in strides of {operand.stride()}, where a GPU's kernels "
+                + ("take a state that is dense" if name == op.writes else "take the elements of a row side by side"),
+                remedy=f"{name}.contiguous()",
+            )
 
 
 @lru_cache(maxsize=4096)

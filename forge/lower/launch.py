@@ -82,5 +82,12 @@ class Site:
         g = (*grid, 1, 1)
         return Launch(fn, (g[0], g[1], g[2]), args, meta)
 
+    def dense(self, op: str, **operands: Any) -> None:
+        """Raise GraphError for an operand with gaps between its elements, of which a kernel of `op` would not know."""
+        for name, operand in operands.items():
+            if not operand.is_contiguous():
+                shown = f"{tuple(operand.shape)} in strides of {operand.stride()}"
+                raise GraphError(f"{op}: the kernel takes {name} dense, not {shown}", remedy=f"{name}.contiguous()")
+
     def _takes(self, option: str) -> bool:
         return option not in HIP_ONLY or self.target.backend == "hip"

@@ -81,3 +81,69 @@ def test_a_kernel_that_would_leave_a_result_unwritten_is_an_error():
 
     with pytest.raises(GraphError, match="total_elements leaves a result unwritten"):
         run(total, (torch.empty(0),), {}, TARGET)
+
+
+def made(dt, *shape):
+    return torch.randn(shape).to(getattr(torch, dt))
+
+
+SQUARE, ROWS, PAIR = made("float32", 8, 8), torch.zeros(8, dtype=torch.int32), made("float16", 2, 3, 2, 16, 32)
+ACROSS = PAIR.transpose(1, 2).contiguous().transpose(1, 2)  # heads before pages in memory
+HEADS, TURNS = made("float16", 4, 2, 32), made("float32", 4, 16, 2)
+SLOTS, TABLE, ZERO = torch.arange(4).int(), torch.zeros(1, 3).int(), torch.zeros(1).int()
+GAPS = {
+    "add: b:": lambda: ("add", (SQUARE, SQUARE.t()), {}),
+    "softmax: x:": lambda: ("softmax", (SQUARE.t(),), {}),
+    "linear: w:": lambda: ("linear", (SQUARE, SQUARE.t()), {"out": "f32"}),
+    "rms_norm: w:": lambda: ("rms_norm", (SQUARE, made("float32", 16)[::2]), {"eps": 1e-6}),
+    "rms_norm: w: f32.8. lies in strides of .0": lambda: (
+        "rms_norm", (SQUARE, torch.ones(1).expand(8)), {"eps": 1e-6}
+    ),
+    "take: rows:": lambda: ("take", (SQUARE, ROWS[::2]), {}),
+    "swiglu: gate:": lambda: ("swiglu", (made("float32", 8, 16)[:, ::2],) * 2, {}),
+    "kv_append: kv:": lambda: ("kv_append", (ACROSS, HEADS, HEADS, SLOTS), {}),
+    "kv_append: the kernel takes k dense": lambda: (
+        "kv_append", (PAIR, HEADS.transpose(0, 1).contiguous().transpose(0, 1), HEADS, SLOTS), {}
+    ),
+    "kv_append: slots:": lambda: ("kv_append", (PAIR, HEADS, HEADS, torch.arange(8).int()[::2]), {}),
+    "rope: the kernel takes rotation dense": lambda: (
+        "rope", (HEADS, made("float32", 4, 32, 2)[:, :16]), {"pairs": "norm"}
+    ),
+    "paged_attention: the kernel takes kv dense": lambda: (
+        "paged_attention", (HEADS, ACROSS, TABLE, ZERO, ZERO, ZERO),
+        {"scale": 1.0},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.interpret
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
+@pytest.mark.parametrize("says", GAPS)
+def test_operands_with_gaps_that_a_kernel_does_not_know_of_are_refused(says):
+    name, operands, attrs = GAPS[says]()
+    operands, attrs = OPS[name].bind(operands, attrs)
+    with pytest.raises(GraphError, match=rf"(?s){says}.*\.contiguous\(\)"):
+        run(OPS[name], operands, attrs, TARGET)
+
+
+APART = {
+    "rows": lambda: ("add", (made("float32", 4, 16)[:, :8], made("float32", 8, 8)[::2]), {}),
+    "one row of a tensor that lies across": lambda: ("softmax", (made("float32", 5, 2).t()[:, :1],), {}),
+    "rows that are one": lambda: ("add", (SQUARE[:4], SQUARE[:1].expand(4, 8)), {}),
+    "heads": lambda: ("rope", (made("float16", 4, 96)[:, 32:].unflatten(1, (2, 32)), TURNS), {"pairs": "norm"}),
+    "heads before tokens": lambda: ("rope", (made("float16", 2, 4, 32).transpose(0, 1), TURNS), {"pairs": "norm"}),
+    "a table": lambda: ("embed", (ROWS, made("float32", 8, 16)[:, :8]), {}),
+    "everything but a head": lambda: (
+        "flash_attention", [made("float16", 2, 5, 1, 32).transpose(1, 2).flip(0).transpose(1, 2)] * 3, {"scale": 1.0}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.interpret
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
+@pytest.mark.parametrize("what", APART)
+def test_what_may_lie_apart_gives_what_it_gives_dense(what):
+    name, operands, attrs = APART[what]()
+    operands, attrs = OPS[name].bind(operands, attrs)
+    dense = tuple(None if o is None else o.contiguous() for o in operands)
+    assert torch.equal(run(OPS[name], operands, attrs, TARGET), run(OPS[name], dense, attrs, TARGET))

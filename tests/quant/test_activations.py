@@ -87,6 +87,6 @@ def test_ids_outside_the_table_give_rows_of_nan(name):
     raw = random_blocks(kind, torch.Generator().manual_seed(0))
     table = pack(kind, raw) if kind.dtype.quantized else raw.view(torch.float16)
     ids = torch.tensor([4, 5, -1, 0], dtype=torch.int32)
-    y = run(embed, (ids, table), {"out": "f32"}, INTERPRETER)
+    y = run(embed, (ids, table, None), {"out": "f32"}, INTERPRETER)
     assert y.isnan().all(-1).tolist() == [False, True, True, False]
     assert torch.equal(y[[0, 3]], dense(table)[[4, 0]])

@@ -138,6 +138,7 @@ def _launch(
     site, to, sums, q, kv, page_table, query_start, query_len, context_len,
     *, splits, min_keys, scale, window, softcap,
 ):  # fmt: skip
+    site.dense("paged_attention", kv=kv)
     t, heads, width = q.shape
     _, _, kv_heads, block, _ = kv.shape
     group, s = heads // kv_heads, len(query_len)
