@@ -146,3 +146,13 @@ def test_refusals_name_the_operands(types, message):
     with pytest.raises(ShapeError, match=message) as caught:
         linear.infer(types, {"out": "f16"})
     assert "linear(x: " in caught.value.what
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(interpreted(), reason="this is the interpreted run")
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_a_bias_is_rounded_once_to_a_result_finer_than_the_activations(tokens):
+    x, w, bias = torch.zeros(tokens, 32).bfloat16(), torch.zeros(3, 32).bfloat16(), torch.tensor([1.001, 2.003, 3.007])
+    for out in ("f16", "f32"):
+        y = linear(x, w, bias, out=out)
+        assert torch.equal(y, bias.to(y.dtype).expand(tokens, 3)), out

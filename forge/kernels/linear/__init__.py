@@ -8,7 +8,7 @@ from forge.kernels import fills
 from forge.kernels.dequantize import dequantize_rows, dequantize_tile
 from forge.kernels.device.tile import operand
 from forge.kernels.linear import tile
-from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, own_type_workspace
+from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, product_type, product_workspace
 from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
 from forge.language import cdiv, next_power_of_2
 from forge.quant import block_types, format_of
@@ -91,6 +91,7 @@ def _cases():
     for w in ("q4_K", "bf16", "f32"):
         yield _case(f"bf16 x {w}", 5, 67, 256, "bf16", w, "bf16", bias=True)
     yield _case("bf16 x q6_K to f32", 3, 67, 256, "bf16", "q6_K", "f32")
+    yield _case("bf16 x q6_K to f16", 3, 67, 256, "bf16", "q6_K", "f16", bias=True)
     yield _case("f32 x f16 to f16", 3, 67, 256, "f32", "f16", "f16", bias=True)
 
 
@@ -107,7 +108,8 @@ def linear(x, w, bias=None, *, out="f16"):
     """y[T,N] = x[T,K] @ w[N,K]^T + bias[N]; summed in fp32, rounded once to `out`.
 
     x is floating point, or a8 or a16 (then w must be a block type); w is floating point or a block type. Many tokens
-    with a narrow result round the dequantized operands to fp16; few tokens, and results in f32, do not.
+    with a narrow result round the dequantized operands to fp16; few tokens, and results in f32, do not. On a CPU
+    bfloat16 to bfloat16 rounds the bias to that type, and `linear_library` may sum parts in fp16.
     """
 
 
@@ -185,7 +187,11 @@ def _library_workspace(call, config):
 
 @linear.kernel(when=_fits_library, workspace=_library_workspace, space=dequantize_tile.space)
 def linear_library(site, y, x, w, bias, *, out):
-    """The operands in fp16, dequantized first where need be, and the product by cuBLAS or hipBLASLt."""
+    """The operands in fp16, dequantized first where need be, and the product by cuBLAS or hipBLASLt.
+
+    Where the library splits K it may add the parts in fp16, unless the process has set
+    `torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False`; torch has no switch for one product.
+    """
     weights, activations = site.work
     steps = []
     if isinstance(x, Packed):
@@ -277,6 +283,6 @@ linear.kernel(on="cpu", when=is_head, layouts=lambda call: {"w": ("dense:f16",)}
 linear.kernel(
     on="cpu",
     when=lambda call: _x(call).name in ("f32", "bf16") and not is_head(call),
-    layouts=lambda call: {"w": (f"dense:{_x(call)}",)},
-    workspace=own_type_workspace,
+    layouts=lambda call: {"w": (f"dense:{product_type(call)}",)},
+    workspace=product_workspace,
 )(linear_torch)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from forge.graph.types import TensorType, tensor
+from forge.graph.types import tensor
 from forge.quant import dense, dense_as
 
 HEAD_F16_TOKENS = 4  # beyond these, converting the weight to f32 is cheaper than fp16 products
@@ -69,32 +69,41 @@ def linear_head(site, y, x, w, bias, *, out):
     return [step, lambda: y.add_(bias)]
 
 
-def own_type_workspace(call, config):
-    """Where the product goes in the activations' type, if that is not the result's."""
-    return (
-        ()
-        if call.attrs["out"] == call.types[0].dtype.name
-        else (TensorType(call.results[0].shape, call.types[0].dtype),)
+def product_type(call):
+    """The type that `linear_torch` multiplies in: bfloat16 if the result is no finer."""
+    return "bf16" if call.types[0].dtype.name == call.attrs["out"] == "bf16" else "f32"
+
+
+def product_workspace(call, config):
+    """The activations and the product in the product's type, each if it is not in that type anyway."""
+    types = (
+        tensor(product_type(call), *call.types[0].concrete()),
+        tensor(product_type(call), *call.results[0].concrete()),
     )
+    return tuple(type for type, given in zip(types, (call.types[0], call.results[0]), strict=True) if type != given)
 
 
 def linear_torch(site, y, x, w, bias, *, out):
-    """torch.mm in the activations' type (oneDNN's matrix units for bfloat16), summed in fp32.
+    """torch.mm in f32, or from bfloat16 to bfloat16 in that type (oneDNN's matrix units), summed in fp32.
 
-    Plans store the weight in that type; an eager call's weight of another type is converted when it is built.
+    There the bias is rounded to bfloat16 before it is added. Plans store the weight in the product's type; an eager
+    call's weight of another type is converted when it is built.
     """
-    if not isinstance(w, torch.Tensor):
-        w = dense_as(w, x.dtype)
-    columns = w.to(x.dtype).t()
-    target = site.work[0] if site.work else y
+    dtype = torch.bfloat16 if x.dtype == y.dtype == torch.bfloat16 else torch.float32
+    work = list(site.work)
+    x_cast = x if x.dtype == dtype else work.pop(0)
+    target = y if y.dtype == dtype else work.pop(0)
+    columns = (w.to(dtype) if isinstance(w, torch.Tensor) else dense_as(w, dtype)).t()
     if bias is None:
-        product = lambda: torch.mm(x, columns, out=target)  # noqa: E731
+        product = lambda: torch.mm(x_cast, columns, out=target)  # noqa: E731
     else:
-        narrow = bias.to(x.dtype)
-        product = lambda: torch.addmm(narrow, x, columns, out=target)  # noqa: E731
-    if x.shape[0] == 1 and x.dtype == torch.bfloat16:
+        narrow = bias.to(dtype)
+        product = lambda: torch.addmm(narrow, x_cast, columns, out=target)  # noqa: E731
+    if x.shape[0] == 1 and dtype == torch.bfloat16:
         product = _without_onednn(product)
-    return [product, lambda: y.copy_(target)] if site.work else product
+    before = [] if x_cast is x else [lambda: x_cast.copy_(x)]
+    after = [] if target is y else [lambda: y.copy_(target)]
+    return [*before, product, *after]
 
 
 class _Onednn:
