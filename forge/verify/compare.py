@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from forge.errors import NumericsError
+from forge.errors import NumericsError, UnsupportedError
 from forge.lower.values import type_of
 from forge.quant import dense
 from forge.quant.packed import Packed
@@ -18,7 +18,8 @@ BOUNDS = {"f32": (2e-5, 2e-6), "f16": (4e-3, 6e-4), "bf16": (3e-2, 5e-3)}
 def compare(got: Any, ref: torch.Tensor, label: str) -> float:
     """The largest relative error of `got`. Raises NumericsError beyond BOUNDS, or where NaN or infinity differ.
 
-    Integers must be equal. `got` may be Packed: its dense values are compared, as f32.
+    Integers must be equal. `got` may be Packed: its dense values are compared, as f32. Raises UnsupportedError for a
+    floating type without bounds.
     """
     result = got
     type = type_of(got)
@@ -28,6 +29,10 @@ def compare(got: Any, ref: torch.Tensor, label: str) -> float:
     got, ref = got.cpu(), ref.cpu()
     _require(got.shape == ref.shape, f"{label}: shape {tuple(got.shape)}, the oracle has {tuple(ref.shape)}")
     if bounds is None:
+        if type and type.dtype.floating:
+            raise UnsupportedError(
+                f"{label}: results in {type.dtype} have no bounds", remedy=f"one of: {', '.join(BOUNDS)}"
+            )
         _require(torch.equal(got.long(), ref.long()), f"{label}: integers differ")
         return 0.0
     got, ref = got.double(), ref.to(result.dtype if isinstance(result, torch.Tensor) else torch.float32).double()
