@@ -6,6 +6,7 @@ find("auto")  find("cpu")  find("gpu:1")  find("gfx942")  find("emulated:gfx1100
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
@@ -78,8 +79,8 @@ def find(what: str | DeviceTarget | Device) -> Device:
         return GPU(0) if count() else CPU()
     if what == "cpu":
         return CPU()
-    if kind == "gpu" and (not rest or rest.isdecimal()):
-        return GPU(int(rest or 0))
+    if number := re.fullmatch(r"gpu(?::([0-9]+))?", what):
+        return GPU(int(number[1] or 0))
     return _by_arch(named(what).arch, None)
 
 

@@ -44,7 +44,9 @@ class GPU:
         properties = torch.cuda.get_device_properties(self.index)
         clock, width = (getattr(properties, name, 0) for name in ("memory_clock_rate", "memory_bus_width"))
         if torch.version.hip or not clock or not width:
-            return copied_gbps(self.torch_device)
+            measured = copied_gbps(self.torch_device)
+            torch.cuda.empty_cache()  # other processes have the memory of the copy back
+            return measured
         return float(2 * clock * 1e3 * width / 8 / 1e9)  # kHz, bits; two transfers a cycle
 
     @property
@@ -54,9 +56,11 @@ class GPU:
         return whole.tflops * self.target.compute_units / whole.compute_units
 
     def free_memory(self) -> int:
+        """With what torch's allocator keeps of tensors that are gone, which it gives to the next ones."""
         import torch
 
-        return int(SHARE * torch.cuda.mem_get_info(self.index)[0])
+        kept = torch.cuda.memory_reserved(self.index) - torch.cuda.memory_allocated(self.index)
+        return int(SHARE * (torch.cuda.mem_get_info(self.index)[0] + kept))
 
     def prepare(self, task: Task) -> Action:
         if not isinstance(task, Launch) or interpreted():

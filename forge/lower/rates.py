@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -33,14 +33,54 @@ def product_tflops() -> float:
     return 2 * n**3 / _quickest(lambda: torch.mm(a, b, out=c), a.device) / 1e12
 
 
-def spare_memory() -> int:
-    """Bytes of memory the system can give without swapping."""
-    meminfo = Path("/proc/meminfo")
+def spare_memory(root: Path = Path("/")) -> int:
+    """Bytes that the system says it can give without swapping, or what the process's control groups still allow.
+
+    Of these the least. The page cache counts as free to both. `root` is where /proc and /sys stand.
+    """
+    return min([_available(root / "proc/meminfo"), *_allowed(root)])
+
+
+def _available(meminfo: Path) -> int:
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _allowed(root: Path) -> Iterator[int]:
+    """What each control group of the process may still take: its own, and those that it lies in.
+
+    Within a container the root of the mounted tree is the container's group. Files of version 2, and of version 1.
+    """
+    groups = root / "proc/self/cgroup"
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            tree, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            tree = root / "sys/fs/cgroup/memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        own = tree / path.lstrip("/")
+        for group in (own, *(p for p in own.parents if p.is_relative_to(tree))):
+            limit, used = (_number(group / name) for name in names[:2])
+            if limit is not None and used is not None:
+                yield max(0, limit - used + _cached(group / "memory.stat", names[2]))
+
+
+def _number(file: Path) -> int | None:
+    """The number that a file holds; None if there is no file, or it says "max"."""
+    text = file.read_text().strip() if file.exists() else ""
+    return int(text) if text.isdecimal() else None
+
+
+def _cached(stat: Path, name: str) -> int:
+    """Bytes of the page cache that a group gives back when it needs memory."""
+    found = dict(line.split() for line in stat.read_text().splitlines()) if stat.exists() else {}
+    return int(found.get(name, 0))
 
 
 def _quickest(call: Callable[[], object], device: torch.device) -> float:

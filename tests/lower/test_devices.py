@@ -16,10 +16,11 @@ from forge.graph.types import tensor
 from forge.kernels import load
 from forge.language import interpreted
 from forge.lower import gpu
-from forge.lower.device import CPU
+from forge.lower.device import CPU, SHARE
 from forge.lower.devices import Absent, find, of_torch
 from forge.lower.gpu import GPU
 from forge.lower.launch import Launch
+from forge.lower.rates import spare_memory
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -43,6 +44,8 @@ def two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(**tell[index]))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (100 * (index + 1), 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda index: 0)
     monkeypatch.setattr(torch.cuda, "device", device)
     return current
 
@@ -78,9 +81,40 @@ def test_a_roofline_is_of_the_part_at_hand(two_gpus, monkeypatch):
     assert first.tflops == pytest.approx(989 * 114 / 132)
     copies = []
     monkeypatch.setattr(gpu, "copied_gbps", lambda device: copies.append(device) or 900.0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: copies.append("given back"))
     second = find("gpu:1")
-    assert [second.gbps, second.gbps] == [900.0, 900.0] and copies == [torch.device("cuda", 1)], "measured once"
+    assert [second.gbps, second.gbps] == [900.0, 900.0] and copies == [torch.device("cuda", 1), "given back"], "once"
     assert CPU().gbps > 0.1 and CPU().tflops > 1e-4
+
+
+def test_what_torch_s_allocator_keeps_of_tensors_that_are_gone_is_free(two_gpus, monkeypatch):
+    before = find("gpu").free_memory()
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda index: 200)
+    assert find("gpu").free_memory() == before + SHARE * 500
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "spare"),
+    [
+        ("0::/\n", {}, 8000 * 1024),
+        ("0::/\n", {"memory.max": "max", "memory.current": "5"}, 8000 * 1024),
+        ("0::/\n", {"memory.max": "900", "memory.current": "500", "memory.stat": "anon 1\ninactive_file 30"}, 430),
+        ("0::/a/b\n", {"a/memory.max": "900", "a/memory.current": "950", "a/b/memory.max": "max"}, 0),
+        (
+            "4:cpu:/\n3:cpuset,memory:/a\n",
+            {"memory/memory.limit_in_bytes": "9223372036854771712", "memory/memory.usage_in_bytes": "8"}
+            | {"memory/a/memory.limit_in_bytes": "700", "memory/a/memory.usage_in_bytes": "100"},
+            600,
+        ),
+    ],
+)
+def test_a_container_has_the_memory_that_its_control_groups_leave(tmp_path, groups, files, spare):
+    at = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n", "proc/self/cgroup": groups}
+    for name, text in (at | {f"sys/fs/cgroup/{name}": text for name, text in files.items()}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert spare_memory(tmp_path) == spare
 
 
 def test_a_launch_is_compiled_for_its_own_gpu_and_runs_there(two_gpus, monkeypatch):
@@ -124,6 +158,8 @@ def test_what_is_absent_can_be_looked_at_and_does_not_run(no_gpu):
     ("name", "says"),
     [
         ("gfx906", "no target is called 'gfx906'.*one of: auto, cpu, gpu, gpu:N, emulated:ARCH, gfx90a"),
+        ("gpu:", "no target is called 'gpu:'"),
+        ("gpu:\u0663", "no target is called 'gpu:"),
         ("gpu:first", "no target is called 'gpu:first'"),
         ("emulated:", "no target is called ''"),
         ("emulated:sm_90", "there is no emulator of sm_90"),
