@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from forge.graph.ir import Graph, Node, Value
+from forge.graph.ir import Graph, Value
 from forge.graph.types import TensorType
 from forge.lower.values import activation_planes
 
@@ -94,13 +94,3 @@ def workspace_offsets(types: tuple[TensorType, ...]) -> tuple[list[int], int]:
         offsets.append(total)
         total += stored_bytes(type)
     return offsets, total
-
-
-def check_arena(arena: Arena) -> None:
-    """Our own invariant: values alive together do not overlap."""
-    placed: list[tuple[Node, Slot]] = [(v.node, s) for v, s in arena.slots.items()]
-    for i, (a, x) in enumerate(placed):
-        for b, y in placed[i + 1 :]:
-            together = x.born <= y.dies and y.born <= x.dies
-            apart = x.offset + x.nbytes <= y.offset or y.offset + y.nbytes <= x.offset
-            assert apart or not together, f"{a.label} and {b.label} overlap in the arena"

@@ -11,10 +11,10 @@ from torch import Tensor
 from forge.language import jit, tl
 from forge.quant import decode, words
 from forge.quant.format import Fields, QuantFormat
-from forge.quant.tables import look_up, table_of
+from forge.quant.tables import look_up, words_of_table
 
 VALUES = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-TABLE = table_of(VALUES)
+TABLE = words_of_table(VALUES)
 
 
 def _split(blocks: Tensor) -> Fields:

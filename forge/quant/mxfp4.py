@@ -13,11 +13,11 @@ from torch import Tensor
 from forge.language import jit, tl
 from forge.quant import decode, words
 from forge.quant.format import Fields, QuantFormat
-from forge.quant.tables import look_up, table_of
+from forge.quant.tables import look_up, words_of_table
 
 VALUES = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 RMS = 5.85  # of the values
-TABLE = table_of(VALUES)
+TABLE = words_of_table(VALUES)
 
 
 def _split(blocks: Tensor) -> Fields:

@@ -12,7 +12,7 @@ from typing import Any
 from forge.language import INTERPRETED, jit, tl
 
 
-def table_of(values: Sequence[int]) -> Any:
+def words_of_table(values: Sequence[int]) -> Any:
     """The constexpr that `look_up` takes, of 16 int8."""
     octets = bytes(value & 255 for value in values)
     words = tuple(int.from_bytes(octets[i : i + 4], "little", signed=True) for i in range(0, 16, 4))

@@ -59,12 +59,6 @@ def test_the_types_are_found_by_walking_the_folder():
     assert set(TYPES) <= set(formats())
 
 
-@pytest.mark.parametrize("name", [n for n in DTYPES if hasattr(gguf.GGMLQuantizationType, n.upper()) or n[-1] == "K"])
-def test_sizes_are_those_of_gguf(name):
-    kinds = {k.name.lower(): k for k in gguf.GGMLQuantizationType}
-    assert (DTYPES[name].block, DTYPES[name].nbytes) == gguf.GGML_QUANT_SIZES[kinds[name.lower()]]
-
-
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("kind", ["sane", "edges"])
 def test_values_are_those_of_gguf_bit_for_bit(name, kind):
