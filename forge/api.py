@@ -101,7 +101,7 @@ class LLM:
     """A model, its tokenizer and an engine that serves requests. Safe to use from several threads.
 
     `generate`, `chat`, `stream` and `stream_async` may run at the same time: their requests share the engine's steps.
-    Options are those of `compile`. Close it, or use it in a `with` block, to stop its thread and free the device.
+    Options are those of `compile`. Close it, or use it in a `with` block, to stop its thread and free the memory.
 
     max_requests  requests that may wait and run at a time; more raise QueueFullError. None, the default, for no bound.
     """
@@ -134,8 +134,11 @@ class LLM:
         self._service.serve()
 
     def close(self) -> None:
-        """Cancel what is running and stop the engine's thread. Idempotent."""
-        self._service.close()
+        """Cancel what is running, stop the engine's thread and free the device's memory. Idempotent."""
+        try:
+            self._service.close()
+        finally:
+            self.model.release()
 
     def generate(
         self,

@@ -69,7 +69,7 @@ class CompiledModel:
         self.source, self._store = source, store or TuningStore()
         self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: the handler of a signal may close what is being loaded
         self.turn = threading.Lock()
         per_seq = -(-context // page_size)
         one_page = Limits(max_tokens, max_seqs, max_logits, 1, page_size, per_seq)
@@ -149,6 +149,17 @@ class CompiledModel:
                 self._executable = Executable(self.plan, weights, self.on)
             return self._executable
 
+    def release(self) -> None:
+        """Give back what `load` took, between steps: weights, states and activations. The next run loads anew."""
+        with self._lock:
+            if self._executable is None:
+                return
+            self._executable = None
+            if self.target.kind == "gpu":
+                import torch
+
+                torch.cuda.empty_cache()  # of which other processes, and the next plan, hear
+
     def launch(self, batch: Batch) -> Pending:
         """Queue a step: logits of the batch's rows and their likeliest ids. See `Runner`."""
         import numpy as np
@@ -192,24 +203,25 @@ class CompiledModel:
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy keys and values of all layers from page to page; no page is both source and destination."""
-        import torch
+        from forge.runtime.transfer import upload
 
-        source, to = torch.tensor(list(copies), device=self.device).T
+        source, to = upload(copies, self.device).T
         for leaf in self.graph.states("pages"):
             state = self.load().states[leaf.name]
             state[:, to] = state[:, source]
 
     def change_slots(self, copies: Sequence[tuple[int, int]], cleared: Sequence[int]) -> None:
         """Copy the sequences' own state from slot to slot, all at once, and set that of others to zero."""
-        import torch
+        from forge.runtime.transfer import upload
 
+        source, to = upload(copies, self.device).T if copies else ((), ())
+        zeroed = upload(cleared, self.device) if cleared else None
         for leaf in self.graph.states("sequence"):
             state = self.load().states[leaf.name]
             if copies:
-                source, to = torch.tensor(list(copies), device=self.device).T
                 state[to] = state[source]
-            if cleared:
-                state[torch.tensor(list(cleared), device=self.device)] = 0
+            if zeroed is not None:
+                state.index_fill_(0, zeroed, 0)
 
     def code_objects(self, sizes: Sizes | None = None) -> Iterator[tuple[str, CodeObject]]:
         """(op, code object) for each distinct launch at `sizes`, compiled for an AMD target that need not be here."""

@@ -116,12 +116,21 @@ class Service:
             self._drop(unfinished)
 
     def close(self) -> None:
-        """Cancel what runs; every waiting caller is told. Idempotent."""
+        """Cancel what runs, and wait for the step under way; every waiting caller is told. Idempotent."""
         with self._changed:
+            first = self._ended is None
+            for request in self._listeners:
+                self._engine.cancel(request)
             thread, self._thread = self._thread, None
             self._end(RequestError("the LLM was closed", remedy="make another"))
-        if thread is not None and thread is not threading.current_thread():
+            if self._stepping is threading.current_thread():  # as the handler of a signal is called within a step
+                return
+            self._changed.wait_for(lambda: self._stepping is None)
+        if thread is not None:
             thread.join()
+        if first:
+            with interrupts_held():
+                self._engine.step()  # takes the cancellations; nobody else steps any more
 
     @property
     def _threaded(self) -> bool:
@@ -153,8 +162,7 @@ class Service:
                     self._listeners.pop(request, None)
                     if not self._engine.cancel(request):
                         self._loop_requests.discard(request)
-                mine = self._idle and self._forsaken
-                self._claim(mine)
+                mine = self._claim(self._idle and self._forsaken)
                 self._changed.notify_all()
             if mine:
                 self._step()
@@ -168,8 +176,7 @@ class Service:
                     return _raised(events.popleft())
             with interrupts_held():  # none may come between the claim and the step
                 with self._changed:
-                    mine = self._idle and not events
-                    self._claim(mine)
+                    mine = self._claim(self._idle and not events)
                 if mine:
                     self._step()
 
@@ -183,10 +190,11 @@ class Service:
         """Whether cancellations wait for a step and the thread makes none; the caller holds the condition."""
         return self._engine.inbox.cancelling and not (self._threaded or self._ended)
 
-    def _claim(self, mine: bool) -> None:
-        """Step from now on if it is `mine` to do; the caller holds the condition."""
-        if mine:
+    def _claim(self, due: bool) -> bool:
+        """Whether the caller is to step, as `due`; then nobody else does. It holds the condition."""
+        if due:
             self._stepping = threading.current_thread()
+        return due
 
     def _run(self) -> None:
         """The thread."""

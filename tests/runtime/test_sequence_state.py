@@ -17,6 +17,7 @@ from forge.kernels.take import take
 from forge.language import interpreted
 from forge.models.builder import Builder, Inputs, Precision
 from forge.models.keys import Size
+from forge.runtime import transfer
 from forge.runtime.contract import Limits
 from forge.runtime.engine import Engine
 from forge.runtime.params import SamplingParams
@@ -115,6 +116,19 @@ def test_states_of_sequences_are_cleared_forked_and_computed_anew():
     for i, (name, prompt) in enumerate(prompts.items()):
         assert found[name] == [_alone(prompt, 12)] * (1 + i % 3)
     assert engine.slots is not None and engine.slots.used == 0
+
+
+def test_slots_are_copied_at_once_and_others_cleared_by_indices_that_are_uploaded(monkeypatch):
+    uploads, upload = [], transfer.upload
+    monkeypatch.setattr(transfer, "upload", lambda *args: uploads.append(args) or upload(*args))
+    model = _model()
+    state = model.load().states["rnn.0"]
+    state[:] = torch.arange(1.0, 5.0)[:, None]
+    model.change_slots([(0, 1), (1, 2)], [3])
+    assert state[:, 0].tolist() == [1, 1, 2, 0] and len(uploads) == 2
+    model.change_slots([], [1])
+    model.change_slots([(2, 0)], [])
+    assert state[:, 5].tolist() == [2, 0, 2, 0] and len(uploads) == 4
 
 
 def test_logits_begin_at_a_cleared_state_and_leave_others_theirs():

@@ -209,3 +209,36 @@ def test_who_comes_after_the_end_hears_what_those_who_waited_did(error: BaseExce
         with pytest.raises(wanted) as raised:
             service.complete([([1], GREEDY)])
         assert raised.value is not error and raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("way", ["complete", "stream_async"])
+def test_closing_waits_for_the_step_under_way_and_cancels_the_rest(way: str) -> None:
+    runner = _Held()
+    service, engine = _service(runner)
+    runner.hold()
+
+    async def follow() -> None:
+        async for _ in service.stream_async([1], ENDLESS):
+            pass
+
+    def work() -> None:
+        with pytest.raises(RequestError, match="closed"):
+            asyncio.run(follow()) if way == "stream_async" else service.complete([([1], ENDLESS)])
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    assert runner.began.wait(5)
+    threading.Timer(0.05, runner.go_on.set).start()
+    service.close()
+    assert runner.go_on.is_set() and engine.pool.used == 0 and not engine.has_work
+    worker.join(5)
+    assert not worker.is_alive()
+
+
+def test_closing_within_a_step_does_not_wait_for_it() -> None:
+    runner = FakeRunner()
+    service, _ = _service(runner)
+    runner.before_run = lambda batch: service.close()
+    with pytest.raises(RequestError, match="closed"):
+        service.complete([([1], GREEDY)])
+    service.close()
