@@ -11,6 +11,7 @@ attributes, `compute_units`; what each may demand stands in `forge.tune.conditio
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,9 +133,17 @@ def _entry(raw: Any, op: Op, rules: bool) -> Entry:
     evidence = raw.get("evidence", {})
     if (evidence or not rules) and (not isinstance(evidence, dict) or evidence.get("kind") not in EVIDENCE):
         raise GraphError(f"the entry has no evidence of kind {', '.join(EVIDENCE)}")
+    if evidence and evidence["kind"] == "measured" and not _timed(evidence.get("us")):
+        raise GraphError("the entry was measured, and gives no time", remedy='"us": {"4096x4096": 4.4}, microseconds')
     if not isinstance(fits := raw.get("fits"), dict):
         raise GraphError("the entry does not say what it fits", remedy='"fits": {...}; {} fits every call')
     return Entry(kernel, {n: _condition(n, v, op) for n, v in fits.items()}, config, evidence)
+
+
+def _timed(us: Any) -> bool:
+    """Whether these are microseconds: a number, or an object of them."""
+    times = list(us.values()) if isinstance(us, dict) else [us]
+    return bool(times) and all(type(t) in (int, float) and 0 < t < math.inf for t in times)
 
 
 def _kernel(name: Any, op: Op) -> Kernel | None:

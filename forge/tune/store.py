@@ -125,8 +125,12 @@ def _near(levels: Iterable[Iterable[Entry]], key: Key) -> Entry | None:
 
 
 def _check_names(root: Path, op: Op) -> None:
-    """A file of no op or of no architecture would be ignored in silence."""
-    for path in sorted(root.glob("*/*.json")):
+    """A file of no op or of no architecture, or that lies elsewhere, would be ignored in silence."""
+    for path in sorted(root.rglob("*.json")):
+        if path.parent.parent != root:
+            raise FileFormatError(
+                "a tuning file lies in no architecture's folder", where=str(path), remedy=f"{root}/ARCH/{path.name}"
+            )
         if path.parent.name not in (RULES, *TARGETS):
             raise FileFormatError(f"no architecture is called {path.parent.name!r}", where=str(path))
         if path.stem != op.name and path.stem not in load():

@@ -118,6 +118,9 @@ def test_what_no_call_can_have_is_an_error(tmp_path, fits, message):
         (entry(None), "gives no config"),
         (entry() | {"evidence": {"kind": "guessed"}}, "no evidence"),
         ({"kernel": "linear_gemv", "config": CONFIG, "fits": {}}, "no evidence"),
+        (entry() | {"evidence": {"kind": "measured"}}, "gives no time"),
+        (entry() | {"evidence": {"kind": "measured", "us": {}}}, "gives no time"),
+        (entry() | {"evidence": {"kind": "measured", "us": {"1x1": -4.4}}}, "gives no time"),
         (entry() | {"types": "a16 q4_K"}, "an entry has no types"),
         ({n: v for n, v in entry().items() if n != "fits"}, "what it fits"),
         ("linear_gemv", "an entry is an object"),
@@ -167,6 +170,15 @@ def test_a_file_that_is_no_list_or_is_of_nothing_is_an_error(tmp_path):
         choose(store(tmp_path, arch="sm90"))
 
 
+@pytest.mark.parametrize("place", ["linear.json", "sm_90/old/linear.json"])
+def test_a_file_that_lies_in_no_architecture_s_folder_is_an_error(tmp_path, place):
+    made = store(tmp_path, entry())
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("[]")
+    with pytest.raises(FileFormatError, match="in no architecture's folder"):
+        choose(made)
+
+
 def test_what_stands_in_an_earlier_root_goes_over_a_later_one(tmp_path):
     for name in ("mine", "shipped"):
         (tmp_path / name).mkdir()
@@ -191,7 +203,7 @@ def chosen(store, op, types, attrs, arch="sm_90"):
 
 def test_a_fused_op_may_be_better_composed_from_what_it_equals(tmp_path):
     fused = OPS["add_rms_norm"]
-    better = {"fits": {"T": ">=512"}, "kernel": "equals", "evidence": {"kind": "measured"}}
+    better = {"fits": {"T": ">=512"}, "kernel": "equals", "evidence": {"kind": "measured", "us": 7}}
     made = store(tmp_path, better, op="add_rms_norm")
     [kernel] = [k.name for k in fused.kernels.values() if k.on == "gpu"]
     for t, name in ((511, kernel), (512, "equals")):
