@@ -37,6 +37,11 @@ class DeviceTarget:
         return "plain"
 
     @property
+    def dependent_launch(self) -> bool:
+        """Whether a kernel may start while the launch before it ends, and wait for it: NVIDIA's, from Hopper on."""
+        return self.backend == "cuda" and self.arch not in ("sm_80", "sm_86", "sm_89")
+
+    @property
     def flushes_halves(self) -> bool:
         """Whether matrix instructions take fp16 and bf16 denormals for zeros, as those of CDNA2 do."""
         return self.arch == "gfx90a"

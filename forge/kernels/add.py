@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, tl
 
 
@@ -43,7 +44,8 @@ def add(a, b):
 
 
 @jit
-def _add(y_ptr, a_ptr, b_ptr, y_stride, a_stride, b_stride, D, BLOCK: tl.constexpr):
+def _add(y_ptr, a_ptr, b_ptr, y_stride, a_stride, b_stride, D, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr):
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = column < D

@@ -6,6 +6,7 @@ from forge.graph.op import Case, Cost, Space, op
 from forge.graph.types import dtype, tensor
 from forge.kernels import fills
 from forge.kernels.add import add
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.rms_norm import normalization, rms_norm, scratch
 from forge.language import cdiv, jit, next_power_of_2, tl
 
@@ -58,7 +59,9 @@ def _add_rms_norm(
     D: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     live = row < rows
     squares = tl.zeros((ROWS, BLOCK), tl.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 
@@ -71,7 +72,8 @@ def _choice(x, index):
 
 
 @jit
-def _argmax_blocks(top_ptr, index_ptr, x_ptr, x_stride, V, BLOCKS, BLOCK: tl.constexpr):
+def _argmax_blocks(top_ptr, index_ptr, x_ptr, x_stride, V, BLOCKS, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr):
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + row * x_stride + column, column < V, other=float("-inf"))
@@ -81,7 +83,8 @@ def _argmax_blocks(top_ptr, index_ptr, x_ptr, x_stride, V, BLOCKS, BLOCK: tl.con
 
 
 @jit
-def _argmax_combine(y_ptr, top_ptr, index_ptr, BLOCKS, SLOTS: tl.constexpr):
+def _argmax_combine(y_ptr, top_ptr, index_ptr, BLOCKS, SLOTS: tl.constexpr, DEPENDENT: tl.constexpr):
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     block = tl.arange(0, SLOTS)
     top = tl.load(top_ptr + row * BLOCKS + block, block < BLOCKS, other=float("-inf"))

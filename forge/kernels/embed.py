@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.tile import load_tile, operand
 from forge.language import cdiv, jit, tl
 from forge.quant import block_types, dense
@@ -74,7 +75,8 @@ def embed(ids, table, kept=None, *, out="f32"):
 
 
 @jit
-def _embed(y_ptr, ids_ptr, table, kept_ptr, V, D, W: tl.constexpr, BLOCK_K: tl.constexpr):
+def _embed(y_ptr, ids_ptr, table, kept_ptr, V, D, W: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr):
+    wait_for_earlier(DEPENDENT)
     t = tl.program_id(0).to(tl.int64)
     k0 = tl.program_id(1) * BLOCK_K
     row = tl.load(ids_ptr + t)

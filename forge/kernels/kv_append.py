@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, tl
 
 
@@ -80,7 +81,9 @@ def _kv_append(
     B: tl.constexpr,
     E: tl.constexpr,
     BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_earlier(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots_ptr + token).to(tl.int64)
     if slot < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import DTYPES, TensorType, tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.tile import operand
 from forge.language import cdiv, jit, tl
 
@@ -63,8 +64,10 @@ def _words(codes, GROUPS: tl.constexpr):
 
 @jit
 def _quantize_q8(
-    y, x_ptr, x_stride, G, GROUPS: tl.constexpr, RESIDUAL: tl.constexpr
+    y, x_ptr, x_stride, G, GROUPS: tl.constexpr, RESIDUAL: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    wait_for_earlier(DEPENDENT)
     STEPS: tl.constexpr = 256 if RESIDUAL else 1
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * GROUPS + tl.arange(0, GROUPS)

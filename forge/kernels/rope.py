@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import Sym, tensor
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 
@@ -93,7 +94,9 @@ def _rope(
     HEADS: tl.constexpr,
     PAIRS: tl.constexpr,
     REST: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_earlier(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]
     x_head_ptr = x_ptr + token * x_stride_t + head * x_stride_h

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, tl
 
 
@@ -99,7 +100,9 @@ def _rotation(
     P,
     magnitude,
     BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_earlier(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     pair = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = pair < P

@@ -7,6 +7,7 @@ import math
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, tl
 
 
@@ -42,7 +43,8 @@ def scale(x, *, factor):
 
 
 @jit
-def _scale(y_ptr, x_ptr, y_stride, x_stride, D, FACTOR: tl.constexpr, BLOCK: tl.constexpr):
+def _scale(y_ptr, x_ptr, y_stride, x_stride, D, FACTOR: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr):
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = column < D

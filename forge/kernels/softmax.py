@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 
@@ -69,7 +70,9 @@ def _softmax(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     BLOCKS: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     live = row < rows
     top = tl.full((ROWS,), float("-inf"), tl.float32)

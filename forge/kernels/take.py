@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import TensorType, tensor
 from forge.kernels import fills
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, tl
 
 
@@ -43,7 +44,8 @@ def take(x, rows):
 
 
 @jit
-def _take(y_ptr, x_ptr, rows_ptr, x_stride, D, BLOCK: tl.constexpr):
+def _take(y_ptr, x_ptr, rows_ptr, x_stride, D, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr):
+    wait_for_earlier(DEPENDENT)
     r = tl.program_id(0).to(tl.int64)
     row = tl.load(rows_ptr + r).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

@@ -78,6 +78,10 @@ class Site:
         """A launch of `fn`. The configuration's entries that `fn` has as parameters are passed to it as well."""
         meta = {k: v for k, v in self.config.items() if k in fn.arg_names} | constexprs
         meta |= {k: v for k, v in self.config.items() if k in OPTIONS and self._takes(k)}
+        if "DEPENDENT" in fn.arg_names:
+            meta["DEPENDENT"] = self.target.dependent_launch
+            if self.target.dependent_launch:
+                meta["launch_pdl"] = True
         meta["enable_fp_fusion"] = True  # said outright, as Triton's own default differs between its versions
         g = (*grid, 1, 1)
         return Launch(fn, (g[0], g[1], g[2]), args, meta)

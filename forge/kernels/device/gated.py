@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forge.graph.op import Space
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.language import cdiv, jit, tl
 
 SPACE = Space(BLOCK=(1024, 512, 2048), num_warps=(4, 2, 8))
@@ -10,8 +11,10 @@ SPACE = Space(BLOCK=(1024, 512, 2048), num_warps=(4, 2, 8))
 
 @jit
 def _gated(
-    y_ptr, gate_ptr, up_ptr, y_stride, gate_stride, up_stride, F, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr
+    y_ptr, gate_ptr, up_ptr, y_stride, gate_stride, up_stride, F, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    wait_for_earlier(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = column < F

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.tile import load_tile
 from forge.language import DeviceObject, dot, jit, tl
 
@@ -92,8 +93,10 @@ def linear_tiled(
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
     BAND: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """y[T,N] from x[T,K] (floating, a8 or a16) and a weight [N,K] of any type, summed in fp32."""
+    wait_for_earlier(DEPENDENT)
     # Programs that run together share weights in the L2 cache: a band of BAND tiles of tokens, then the next rows.
     tiles_m, tiles_n = tl.cdiv(T, BLOCK_M), tl.cdiv(N, BLOCK_N)
     band = tl.program_id(0) // (BAND * tiles_n)

@@ -7,6 +7,7 @@ from the lengths, so that a launch depends on shapes alone and can be captured.
 
 from __future__ import annotations
 
+from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import jit, tl
 
@@ -72,7 +73,9 @@ def _paged(
     BLOCK_N: tl.constexpr,
     BLOCK_E: tl.constexpr,
     BLOCK_S: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_earlier(DEPENDENT)
     pid = tl.program_id(0)
     kv_head = tl.program_id(1)
     split = tl.program_id(2)
@@ -168,8 +171,10 @@ def _combine(
     BLOCK_E: tl.constexpr,
     BLOCK_I: tl.constexpr,
     BLOCK_S: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """y = sum_i 2^(sums_i - top) parts_i / sum_i 2^(sums_i - top) over the parts in use; zeros for a row of nobody."""
+    wait_for_earlier(DEPENDENT)
     token = tl.program_id(0)
     row = token.to(tl.int64) * H + tl.program_id(1)
     s = tl.arange(0, BLOCK_S)
