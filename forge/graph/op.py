@@ -208,16 +208,23 @@ class Op:
     def infer(self, types: Types, attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of the results. Raises ShapeError that names the op and every operand."""
         try:
+            if None in types:
+                absent = [name for name, type in zip(self.operands, types, strict=True) if type is None]
+                expect(set(absent) <= set(self.optional), f"{', '.join(absent)} must not be None")
             result = self.types(*types, **attrs)
         except GraphError as error:
-            shown = ", ".join(f"{n}: {t}" for n, t in zip(self.operands, types, strict=True) if t is not None)
-            shown += "".join(f", {k}={v!r}" for k, v in attrs.items())
-            raise ShapeError(f"{self.name}({shown}): {error.what}", remedy=error.remedy) from None
+            raise ShapeError(f"{self._shown(types, attrs)}: {error.what}", remedy=error.remedy) from None
+        except (TypeError, ValueError, ArithmeticError) as error:  # a rule need not ask for the type of each attribute
+            raise ShapeError(f"{self._shown(types, attrs)}: {type(error).__name__}: {error}") from error
         results = result if isinstance(result, tuple) else (result,)
         if not self.equals and len(results) != self.results:
             told = f"its type rule gives {len(results)} types, and it declares results={self.results}"
             raise GraphError(f"op {self.name}: {told}", where=self.module)
         return results
+
+    def _shown(self, types: Types, attrs: Mapping[str, Any]) -> str:
+        shown = [f"{n}: {t}" for n, t in zip(self.operands, types, strict=True) if t is not None]
+        return f"{self.name}({', '.join([*shown, *(f'{k}={v!r}' for k, v in attrs.items())])})"
 
     def kernel(
         self,

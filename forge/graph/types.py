@@ -22,8 +22,9 @@ class Sym:
     max: int
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.max < 1:
-            raise GraphError(f"Sym({self.name!r}, max={self.max}) needs an identifier and a bound of at least 1")
+        named = isinstance(self.name, str) and self.name.isidentifier()
+        if not named or not isinstance(self.max, int) or self.max < 1:
+            raise GraphError(f"Sym({self.name!r}, max={self.max!r}) needs an identifier and a bound of at least 1")
 
     def __str__(self) -> str:
         return self.name
@@ -43,6 +44,11 @@ class DType:
     block: int
     nbytes: int
     gguf: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.block, self.nbytes)
+        if not isinstance(self.name, str) or not all(isinstance(n, int) and n > 0 for n in counts):
+            raise GraphError(f"element type {self.name!r} of {self.nbytes!r} bytes for {self.block!r} elements")
 
     @property
     def quantized(self) -> bool:
@@ -118,8 +124,11 @@ class TensorType:
 
     def __post_init__(self) -> None:
         for d in self.shape:
-            if isinstance(d, int) and d < 0:
-                raise GraphError(f"a dimension is negative in {self}")
+            if isinstance(d, int):
+                if d < 0:
+                    raise GraphError(f"a dimension is negative in {self}")
+            elif not isinstance(d, Sym) and not hasattr(d, "__index__"):  # torch's own symbols have that
+                raise GraphError(f"the dimension {d!r} of {self} is no whole number and no Sym")
         last = self.shape[-1] if self.shape else 1
         if self.dtype.quantized and (not isinstance(last, int) or last % self.dtype.block):
             raise GraphError(f"the last axis of {self} does not fill whole blocks of {self.dtype.block}")

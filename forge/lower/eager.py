@@ -24,6 +24,8 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any], target: Dev
     """
     given = [o for o in operands if o is not None]
     devices = {str(o.device) for o in given}
+    if not given:
+        raise GraphError(f"{op.name}: each of its operands is None")
     if len(devices) != 1:
         raise GraphError(f"{op.name}: operands are on several devices: {', '.join(sorted(devices))}")
     if op.view:

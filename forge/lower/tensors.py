@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from forge.errors import UnsupportedError
+from forge.errors import GraphError, UnsupportedError
 from forge.graph.op import Op
 from forge.lower import eager
 from forge.lower.library import overloads
@@ -34,6 +34,12 @@ def run(op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
                     f"{op.name} has no backward, and an operand requires a gradient",
                     remedy="call it under torch.no_grad(), or on x.detach()",
                 )
+        elif operand is not None and not isinstance(operand, Packed):
+            name = next(n for n, o in zip(op.operands, operands, strict=True) if o is operand)
+            raise GraphError(
+                f"{op.name}: {name} is of the type {type(operand).__name__}, no tensor",
+                remedy="torch.as_tensor of arrays and numbers",
+            )
     if op.view:
         types = tuple([type_of(operand) for operand in operands])
         if torch.compiler.is_compiling():  # which cannot trace the message of `infer`, but that of the rule itself

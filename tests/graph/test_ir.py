@@ -12,7 +12,7 @@ from forge.graph.ir import Graph
 from forge.graph.leaves import Part
 from forge.graph.op import Cost, op
 from forge.graph.text import parse_graph
-from forge.graph.types import DTYPES, StateType, Sym, TensorType, tensor
+from forge.graph.types import DTYPES, DType, StateType, Sym, TensorType, tensor
 from forge.graph.verify import verify
 
 pytestmark = pytest.mark.null
@@ -35,6 +35,24 @@ def test_a_type_prints_binds_and_counts():
         type.concrete()
     with pytest.raises(GraphError, match="whole blocks"):
         tensor("q4_K", 2, 100)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: tensor("f32", 1.5),
+        lambda: tensor("f32", "T"),
+        lambda: tensor("f32", None),
+        lambda: Sym("T", 1.5),
+        lambda: Sym(3, 4),
+        lambda: DType("odd", 0, 4),
+        lambda: DType("odd", 32, 1.5),
+        lambda: DType("odd", 32, 0),
+    ],
+)
+def test_sizes_are_whole_numbers(wrong):
+    with pytest.raises(GraphError):
+        wrong()
 
 
 def test_equal_calls_are_one_node():

@@ -28,6 +28,29 @@ def test_calls_whose_attributes_are_equal_and_not_the_same_are_two():
         assert torch.equal(scale(x, factor=factor).signbit(), torch.tensor([[factor, factor]]).signbit())
 
 
+SOME = torch.ones(2, 8)
+
+
+@pytest.mark.cpu
+@pytest.mark.skipif(interpreted(), reason="this is the interpreted run")
+@pytest.mark.parametrize(
+    ("name", "operands", "attrs", "says"),
+    [
+        ("add", (SOME, None), {}, r"add\(a: f32\[2,8\]\): b must not be None"),
+        ("add", (None, None), {}, "add: each of its operands is None"),
+        ("add", (SOME, SOME.numpy()), {}, "add: b is of the type ndarray, no tensor"),
+        ("columns", (SOME.numpy(),), {"start": 0, "stop": 4}, "columns: x is of the type ndarray, no tensor"),
+        ("add", (SOME, 1.5), {}, "add: b is of the type float, no tensor"),
+        ("rms_norm", (SOME, SOME[0]), {"eps": "1"}, r"rms_norm\(x: .*, eps='1', out='f16'\): TypeError"),
+        ("columns", (SOME,), {"start": 0, "stop": None}, r"columns\(.*stop=None\): TypeError"),
+        ("scale", (SOME,), {"factor": "2"}, r"scale\(.*factor='2'\): TypeError"),
+    ],
+)
+def test_operands_and_attributes_that_are_none_of_an_op_s_are_named(name, operands, attrs, says):
+    with pytest.raises(GraphError, match=says):
+        OPS[name](*operands, **attrs)
+
+
 PAGES, Q, K = tensor("f16", 2, 3, 1, 16, 32), tensor("f16", 0, 2, 32), tensor("f16", 0, 1, 32)
 ONE, NONE = tensor("i32", 1), tensor("i32", 0)
 NOTHING = [
