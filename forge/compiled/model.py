@@ -158,7 +158,7 @@ class CompiledModel:
             if self.target.kind == "gpu":
                 import torch
 
-                torch.cuda.empty_cache()  # of which other processes, and the next plan, hear
+                torch.cuda.empty_cache()  # for other processes
 
     def launch(self, batch: Batch) -> Pending:
         """Queue a step: logits of the batch's rows and their likeliest ids. See `Runner`."""

@@ -46,7 +46,7 @@ def configure(keys: Keys) -> Gemma3:
         window=keys.window(),
         local=keys.marks("attention.sliding_window_pattern", layers, period=6),
         rope=rope,
-        local_rope=Rope("neox", rope.dims, keys.positive("rope.freq_base_swa", 10000.0)),  # never scaled
+        local_rope=Rope("neox", rope.dims, keys.positive("rope.freq_base_swa", 10000.0, above=1)),  # never scaled
     )
 
 

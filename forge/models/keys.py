@@ -100,11 +100,18 @@ class Keys:
             raise self._wrong(key, value, "a count must stand")
         return value
 
-    def positive(self, key: str, default: float | None = None) -> float:
-        """A number above 0, and finite."""
+    def positive(self, key: str, default: float | None = None, above: int = 0) -> float:
+        """A number above 0, or another bound, and finite."""
         value = self.get(key, float, default)
-        if not 0 < value < float("inf"):
-            raise self._wrong(key, value, "a number above 0 must stand")
+        if not above < value < float("inf"):
+            raise self._wrong(key, value, f"a number above {above} must stand")
+        return value
+
+    def share(self, key: str, default: float) -> float:
+        """A number of 0 to 1."""
+        value = self.get(key, float, default)
+        if not 0 <= value <= 1:
+            raise self._wrong(key, value, "a number of 0 to 1 must stand")
         return value
 
     def marks(self, key: str, layers: int, period: int) -> tuple[bool, ...]:
@@ -124,8 +131,9 @@ class Keys:
         left = [k.removeprefix(prefix) for k in self._metadata if k.startswith(prefix) and k not in self._read]
         for key in left:
             neutral, what = NEUTRAL.get(key, (None, ""))
-            if what and self._metadata[prefix + key] != neutral:
-                value = self._metadata[prefix + key]
+            value = self._metadata[prefix + key]
+            kinds = (float, int) if type(neutral) is float else (type(neutral),)
+            if what and not (type(value) in kinds and value == neutral):
                 raise UnsupportedError(
                     f"{prefix}{key} = {value!r:.80}: {what} is not supported for {self.architecture}"
                 )

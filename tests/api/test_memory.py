@@ -1,4 +1,4 @@
-"""What a model holds in its device's memory: given back when it is released or its LLM closed, pages copied in place."""
+"""What a model holds in its device's memory: given back when it or its LLM is closed, and changed in place."""
 
 from __future__ import annotations
 

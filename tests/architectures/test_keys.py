@@ -35,7 +35,16 @@ def test_what_is_no_size_is_refused_by_its_key(value):
 def test_what_is_not_above_0_is_refused_by_its_key(value):
     with pytest.raises(FileFormatError, match=r"the metadata key a\.eps holds"):
         keys(eps=value).positive("eps")
+    with pytest.raises(FileFormatError, match=r"a\.eps holds 1\.0, where a number above 2 must stand"):
+        keys(eps=1).positive("eps", above=2)
     assert keys(eps=2).positive("eps") == 2.0 and keys().positive("eps", 0.5) == 0.5
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "1"])
+def test_what_is_no_share_is_refused_by_its_key(value):
+    with pytest.raises(FileFormatError, match=r"the metadata key a\.part holds"):
+        keys(part=value).share("part", 1.0)
+    assert keys(part=0).share("part", 1.0) == 0.0 and keys().share("part", 0.5) == 0.5
 
 
 def test_a_window_is_a_count():
@@ -62,6 +71,16 @@ def test_a_key_of_another_family_is_refused_unless_it_does_nothing_or_is_read(ke
         other.finish()
     other.get(key, str)
     other.finish()
+    for wrong in (np.array([neutral, neutral]), np.array([neutral]), [neutral], None):
+        with pytest.raises(UnsupportedError, match=f"{what} is not supported for a"):
+            Keys("a", {f"a.{key}": wrong}).finish()
+
+
+def test_a_neutral_number_may_be_whole_and_a_truth_is_none():
+    Keys("a", {"a.logit_scale": 1}).finish()
+    for key, value in (("logit_scale", True), ("pooling_type", False), ("use_parallel_residual", 0)):
+        with pytest.raises(UnsupportedError, match=f"a.{key} = {value}"):
+            Keys("a", {f"a.{key}": value}).finish()
 
 
 def test_a_key_that_nobody_knows_is_refused_even_where_another_names_no_mathematics():

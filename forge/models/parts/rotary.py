@@ -66,7 +66,8 @@ class Rope:
 
     def _pair_with(self, turns: float) -> float:
         """The pair, with a fraction, that makes so many turns within the original context."""
-        return self.dims * math.log(self.original_context / (turns * 2 * math.pi)) / (2 * math.log(self.base))
+        times = math.log(self.original_context) - math.log(turns) - math.log(2 * math.pi)
+        return self.dims * times / (2 * math.log(self.base))
 
     @property
     def magnitude(self) -> float:
@@ -92,16 +93,16 @@ def read_rope(keys: Keys, pairs: str, head_width: int) -> Rope:
         scaling = "linear"  # files from before rope.scaling.type
     if scaling not in ("none", "linear", "yarn"):
         raise UnsupportedError(f"RoPE scaling {scaling!r} in {keys.architecture}", remedy="none, linear or yarn")
-    attn_factor = keys.get("rope.scaling.yarn_attn_factor", float, 1.0)
+    attn_factor = keys.positive("rope.scaling.yarn_attn_factor", 1.0)
     return Rope(
         pairs=pairs,
         dims=dims,
-        base=keys.positive("rope.freq_base", 10000.0),
+        base=keys.positive("rope.freq_base", 10000.0, above=1),
         scaling=scaling,
         factor=factor,
         original_context=keys.size("rope.scaling.original_context_length", keys.size("context_length")),
-        ext_factor=keys.get("rope.scaling.yarn_ext_factor", float, 1.0),
-        attn_factor=keys.get("rope.scaling.attn_factor", float, attn_factor),
-        beta_fast=keys.get("rope.scaling.yarn_beta_fast", float, 32.0),
-        beta_slow=keys.get("rope.scaling.yarn_beta_slow", float, 1.0),
+        ext_factor=keys.share("rope.scaling.yarn_ext_factor", 1.0),
+        attn_factor=keys.positive("rope.scaling.attn_factor", attn_factor),
+        beta_fast=keys.positive("rope.scaling.yarn_beta_fast", 32.0),
+        beta_slow=keys.positive("rope.scaling.yarn_beta_slow", 1.0),
     )
