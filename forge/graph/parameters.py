@@ -8,7 +8,8 @@ from typing import Any
 
 from forge.errors import GraphError
 
-Exact = tuple[tuple[str, Any, str], ...]  # name, value and text of each attribute
+Exact = tuple[tuple[str, Any, Any], ...]  # name and value of each attribute, and what tells it from its equals
+_SCALARS = frozenset({bool, int, float, str})
 
 
 class Parameters:
@@ -49,7 +50,7 @@ def exact(op: str, attrs: Mapping[str, Any]) -> Exact:
 
     Raises GraphError, naming the op, for an attribute that cannot be hashed.
     """
-    key = tuple([(name, value, repr(value)) for name, value in attrs.items()])
+    key = tuple([(n, v, type(v) if type(v) in _SCALARS and v else repr(v)) for n, v in attrs.items()])
     try:
         hash(key)
     except TypeError as error:

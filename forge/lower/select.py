@@ -38,18 +38,22 @@ class Selection:
 
         Raises GraphError for a kernel that would launch no program though a result has elements.
         """
-        full = any(0 not in output.shape for output in outputs)
-        if not full and not self.call.op.writes:
+        if not self._full and not self.call.op.writes:
             return []
         site = Site(self.call.target, self.choice.config, work)
         made = self.kernel.build(site, *outputs, *operands, **self.call.attrs)
         tasks = list(made) if isinstance(made, (list, tuple)) else [made]
-        left = [task for task in tasks if not (isinstance(task, Launch) and task.empty)]
-        if full and len(left) < len(tasks):
-            raise GraphError(
-                f"{self.call.describe()}: {self.kernel.name} leaves a result unwritten: operands are empty"
-            )
+        left = [task for task in tasks if type(task) is not Launch or not task.empty]
+        if self._full and len(left) < len(tasks):
+            told = f"{self.kernel.name} leaves a result unwritten: operands are empty"
+            raise GraphError(f"{self.call.describe()}: {told}")
         return left
+
+    @cached_property
+    def _full(self) -> bool:
+        """Whether a result that the kernel makes has an element; a state that it writes is none of these."""
+        results = self.call.results[1:] if self.call.op.writes else self.call.results
+        return any(type.numel for type in results)
 
     def __str__(self) -> str:
         config = " ".join(f"{k}={v}" for k, v in self.choice.config.items())
