@@ -75,6 +75,12 @@ class Admission:
             for index in range(params.n)
         ]
         self._scheduler.check(requests[0])
+        if params.min_tokens > most:
+            raise RequestError(
+                f"after {len(ids)} prompt tokens there is room for {most} more, and min_tokens is {params.min_tokens}",
+                where=where,
+                remedy="shorten the prompt, lower min_tokens or open the model with a longer context",
+            )
         return requests
 
 

@@ -95,6 +95,11 @@ class Inbox:
             del self._groups[group.id]
 
     def _check_room(self, count: int) -> None:
+        if self._most is not None and count > self._most:
+            raise QueueFullError(
+                f"{count} prompts in one call are more than max_requests={self._most}",
+                remedy=f"at most {self._most} prompts a call, or open the model with a larger max_requests",
+            )
         if self._most is not None and len(self._groups) + count > self._most:
             raise QueueFullError(
                 f"{len(self._groups)} requests wait or run, and {count} would make more than max_requests={self._most}",

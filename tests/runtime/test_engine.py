@@ -327,6 +327,9 @@ def test_no_max_tokens_runs_to_what_fits() -> None:
         name = engine.add([1] * 8, SamplingParams(temperature=0, max_tokens=None, ignore_eos=True))
         (got,) = _drain(engine)[name].outputs
         assert len(got.token_ids) == total - 8 and got.finish_reason == "length"
+        engine.add([1] * 8, SamplingParams(max_tokens=None, min_tokens=total - 8))
+        with pytest.raises(RequestError, match=f"min_tokens is {total - 7}"):
+            engine.add([1] * 8, SamplingParams(max_tokens=None, min_tokens=total - 7))
 
 
 @pytest.mark.parametrize("when", ["queued", "prefill", "decode", "forked", "preempted"])
@@ -487,6 +490,7 @@ def test_a_bug_in_the_runner_loses_no_page() -> None:
         ([VOCAB], {}, RequestError, "48"),
         ([-1], {}, RequestError, "-1"),
         ([1], {"stop_token_ids": [VOCAB]}, RequestError, "stop_token_ids"),
+        ([1] * 28, {"max_tokens": None, "min_tokens": 70}, RequestError, "room for 69 more, and min_tokens is 70"),
         ([1], {"logprobs": VOCAB + 1}, RequestError, "logprobs"),
     ],
 )
@@ -516,6 +520,9 @@ def test_no_more_requests_than_may_wait() -> None:
     names = [engine.add([i], params) for i in (1, 2, 3)]
     for refused in (lambda: engine.add("text", params), lambda: engine.inbox.submit([ready])):
         with pytest.raises(QueueFullError, match=r"3 requests wait or run.*more than max_requests=3"):
+            refused()
+    for refused in (lambda: engine.inbox.submit([ready] * 4), lambda: engine.inbox.submit([ready] * 5)):
+        with pytest.raises(QueueFullError, match=r"prompts in one call .*max_requests=3\n.*at most 3 prompts a call"):
             refused()
     while not any(output.finished for output in engine.step()):
         pass
