@@ -77,9 +77,13 @@ class Extensions:
             if self._begun:  # an extension that reads a registry while it is imported sees those before it
                 return
             self._begun = True
-            for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
-                self._install(point)
-            self._done = True
+            self.failures.clear()  # of an earlier try that was interrupted
+            try:
+                for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
+                    self._install(point)
+                self._done = True
+            finally:
+                self._begun = self._done
 
     def mark(self) -> Callable[[], None]:
         """A function that takes back all that is registered from now on."""

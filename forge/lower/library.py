@@ -28,6 +28,8 @@ class Overloads(ModuleType):
     """The operators by the keys of their ops: attributes of a module, which torch.compile sees through."""
 
     def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):  # as Python asks of any module, `__file__` for one
+            raise AttributeError(f"{self.__name__} has no {key}")
         op = next((op for op in load().values() if op.key == key), None)
         if op is None:
             raise UnsupportedError(

@@ -61,6 +61,29 @@ assert forge.kernels.cube.name == "cube" and forge.kernels.rope.key == "forge__k
     assert done.stderr.count("does not load") == 3, "once each"
 
 
+def test_loading_that_is_interrupted_begins_again_when_a_registry_is_next_read(tmp_path):
+    distribute(tmp_path, "absent", "", module="not_there_at_all")
+    pressed = "import builtins\nif not hasattr(builtins, 'pressed'):\n    builtins.pressed = True\n"
+    distribute(tmp_path, "before", OP)
+    distribute(tmp_path, "interrupted", f"{pressed}    raise KeyboardInterrupt\n{TYPE}")
+    distribute(tmp_path, "later", ARCHITECTURE)
+    done = python(
+        """
+from forge.extensions import EXTENSIONS
+from forge.models import architecture
+try:
+    architecture("llamalike")
+except KeyboardInterrupt:
+    print("interrupted", end=" ")
+from forge.graph.types import dtype
+import forge
+print(architecture("llamalike").name, dtype("mine4").gguf, forge.kernels.cube.name, len(EXTENSIONS.failures))
+""",
+        tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted llamalike 901 cube 1\n"), done.stderr
+
+
 def test_an_extension_may_read_the_registries_while_it_is_imported(tmp_path):
     reading = "from forge.kernels import load\nfrom forge.quant import formats\nKNOWN = len(load()), len(formats())\n"
     distribute(tmp_path, "reading", reading + OP)

@@ -182,6 +182,13 @@ def test_an_op_that_is_not_registered_is_refused_though_its_name_is_known():
         softmax(torch.empty(3))
 
 
+def test_the_operators_are_a_module_that_can_be_looked_at():
+    """As `inspect` does, which asks every module for its file."""
+    assert getattr(overloads, "__file__", None) is None and not hasattr(overloads, "__wrapped__")
+    with pytest.raises(UnsupportedError, match="is not registered"):
+        _ = overloads.no_such_op
+
+
 def test_arguments_are_sorted_as_python_sorts_them():
     layer_norm, total = OPS["layer_norm"], 0
     x, w, b = object(), object(), object()
