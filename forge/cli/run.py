@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from forge.cli import options
 from forge.cli.terminal import emit_json, loading, note
-from forge.errors import ForgeError, RequestError, UsageError
+from forge.errors import ForgeError, MemoryPlanError, NumericsError, RequestError, TokenizerError, UsageError
 
 if TYPE_CHECKING:
     from forge.api import LLM, Prompt
@@ -138,7 +138,7 @@ def _converse(llm: LLM, params: SamplingParams) -> int:
         except KeyboardInterrupt:
             messages.pop()
             note("stopped")
-        except RequestError as error:  # of this turn only: too long, for one
+        except (RequestError, NumericsError, MemoryPlanError, TokenizerError) as error:  # of this turn only
             messages.pop()
             note(f"error: {error}")
 

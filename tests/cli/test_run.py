@@ -10,6 +10,7 @@ from dataclasses import fields
 import pytest
 
 from forge.cli import run as verb
+from forge.errors import MemoryPlanError, NumericsError, TokenizerError
 from forge.runtime.output import CompletionOutput, RequestOutput
 
 pytestmark = pytest.mark.cpu
@@ -147,6 +148,24 @@ def test_a_turn_that_is_too_long_does_not_end_the_chat(complete, typed):
     result = complete("--max-tokens", 4)
     assert result.code == 0 and "error:" in result.err
     assert result.out.endswith(complete("-p", PROMPT, "--max-tokens", 4).out)
+
+
+@pytest.mark.parametrize("error", [NumericsError, MemoryPlanError, TokenizerError])
+def test_a_turn_that_fails_does_not_end_the_chat(complete, typed, monkeypatch, error):
+    complete("-p", PROMPT, "--max-tokens", 1)
+    llm = complete.llm()
+    stream, told = llm.stream, iter([error("of one turn")])
+
+    def fails_once(prompt, params):
+        for raised in told:
+            raise raised
+        return stream(prompt, params)
+
+    monkeypatch.setattr(llm, "stream", fails_once)
+    typed("one", PROMPT)
+    result = complete("--max-tokens", 4)
+    assert result.code == 0 and "error: of one turn" in result.err
+    assert result.out == complete("-p", PROMPT, "--max-tokens", 4).out
 
 
 @pytest.mark.parametrize(
