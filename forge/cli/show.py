@@ -69,12 +69,7 @@ def _compiled(model: CompiledModel) -> dict[str, Any]:
     memory = {
         "target": str(model.target),
         "context": model.context_length,
-        "weights": budget.weights,
-        "pages": budget.pages,
-        "activations": budget.arena,
-        "scratch": budget.scratch,
-        "slots": budget.slots,
-        "graphs": budget.graphs,
+        **budget.parts,
         "total": budget.total,
         "free": budget.free,
         "page_size": limits.page_size,
@@ -117,10 +112,11 @@ def _print(found: dict[str, Any], every_tensor: bool) -> None:
 
 
 def _print_memory(memory: dict[str, Any]) -> None:
-    parts = ("weights", "pages", "activations", "scratch", "total", "free")
-    names = {"pages": "KV pages", "free": "free on the device"}
+    from forge.compiled.budget import named
+
+    rows = named(memory) | {"total": memory["total"], "free on the device": memory["free"]}
     title = f"\nMemory on {memory['target']} at a context of {memory['context']:,} tokens"
-    emit_table(("part", ">size"), [(names.get(p, p), megabytes(memory[p])) for p in parts], title)
+    emit_table(("part", ">size"), [(n, megabytes(size)) for n, size in rows.items()], title)
     emit(
         f"{memory['num_pages']:,} pages of {memory['page_size']} tokens hold {memory['full_contexts']} full contexts; "
         f"a step takes {memory['max_tokens']:,} tokens of {memory['max_seqs']} sequences"

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+# What makes the total, by the fields of `Budget`, and the names in which it is shown.
+PARTS = {
+    "weights": "weights",
+    "pages": "KV pages",
+    "slots": "sequences' state",
+    "activations": "activations",
+    "scratch": "scratch",
+    "graphs": "captured graphs",
+}
+SELDOM = ("slots", "graphs")  # parts that only some models have
 
 
 @dataclass(frozen=True)
@@ -11,22 +23,26 @@ class Budget:
 
     weights: int
     pages: int
-    arena: int
+    activations: int
     scratch: int
     free: int
     slots: int = 0  # state of which each sequence has one
     graphs: int = 0  # steps captured as graphs of launches
 
     @property
+    def parts(self) -> dict[str, int]:
+        """What makes the total, by field."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    @property
     def total(self) -> int:
-        return self.weights + self.pages + self.slots + self.arena + self.scratch + self.graphs
+        return sum(self.parts.values())
 
     def __str__(self) -> str:
-        parts = {"weights": self.weights, "KV pages": self.pages}
-        if self.slots:
-            parts["sequences' state"] = self.slots
-        parts |= {"activations": self.arena, "scratch": self.scratch}
-        if self.graphs:
-            parts["captured graphs"] = self.graphs
-        shown = " + ".join(f"{n} {v / 1e6:,.1f} MB" for n, v in parts.items())
+        shown = " + ".join(f"{name} {nbytes / 1e6:,.1f} MB" for name, nbytes in named(self.parts).items())
         return f"{shown} = {self.total / 1e6:,.1f} MB of {self.free / 1e6:,.1f} MB free"
+
+
+def named(parts: Mapping[str, int]) -> dict[str, int]:
+    """The parts among these by the names in which they are shown, without what a model has none of."""
+    return {name: parts[part] for part, name in PARTS.items() if parts[part] or part not in SELDOM}

@@ -18,8 +18,19 @@ from forge.target import TARGETS
 from forge.tune.entry import Entry, read
 from forge.tune.key import Key, key_of
 
-SHIPPED = (Path(__file__).parents[2] / "tuning", Path(__file__).parents[1] / "_tuning")
+PACKAGE = Path(__file__).parents[1]
 RULES = "default"  # the folder of the rules for every architecture
+
+
+def shipped(package: Path = PACKAGE) -> Path:
+    """The folder of tuning files that comes with Forge: within the package, or beside it in a checkout.
+
+    Raises FileFormatError if it is not there: without it kernels would be chosen otherwise.
+    """
+    for folder in (package / "_tuning", package.parent / "tuning"):  # beside an installed package lie other people's
+        if (folder / RULES).is_dir():
+            return folder
+    raise FileFormatError("Forge's tuning files are not there", where=str(package), remedy="install Forge again")
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class TuningStore:
         for root in roots:
             if not isinstance(root, Path) or not root.is_dir():
                 raise UsageError(f"a folder of tuning files is {root!r:.80}", remedy="the Path of a folder that exists")
-        self.roots = roots or (next((p for p in SHIPPED if p.is_dir()), SHIPPED[0]),)
+        self.roots = roots or (shipped(),)
         self._files: dict[tuple[Path, str, str], tuple[Entry, ...]] = {}
 
     def choose(self, call: Call) -> tuple[Kernel, Choice] | None:
@@ -119,9 +130,15 @@ def _fitting(levels: Iterable[Iterable[Entry]], key: Key) -> Entry | None:
 
 
 def _near(levels: Iterable[Iterable[Entry]], key: Key) -> Entry | None:
-    """The entry that fits but in sizes, by the fewest octaves; of two as near, the one that demands more."""
-    away = [(octaves, -len(e.fits), e) for level in levels for e in level if (octaves := e.octaves(key)) is not None]
-    return min(away, key=lambda found: found[:2], default=(0, 0, None))[2]
+    """Of the first level that has any, the entry that fits but in sizes, by the fewest octaves.
+
+    Of two as near it is the one that demands more.
+    """
+    for level in levels:
+        away = [(octaves, -len(e.fits), e) for e in level if (octaves := e.octaves(key)) is not None]
+        if away:
+            return min(away, key=lambda found: found[:2])[2]
+    return None
 
 
 def _check_names(root: Path, op: Op) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from gguf import GGUFReader
 
 from forge.api import DEFAULT_MODEL
+from forge.compiled import CompiledModel
+from forge.compiled.budget import PARTS, SELDOM, Budget
 from forge.gguf import GGUFFile
 
 pytestmark = pytest.mark.cpu
@@ -49,6 +53,20 @@ def test_text_names_each_type_and_part(forge):
     assert ["q6_K", "5", "5,767,168", "4.7", "MB"] in words
     assert ["blk.5.ffn_down.weight", "q4_K[512,1280]"] in words or ["blk.5.ffn_down.weight", "q6_K[512,1280]"] in words
     assert any(line.startswith("KV pages") for line in lines)
+
+
+@pytest.mark.parametrize("none", [(), SELDOM])
+def test_the_parts_that_are_shown_sum_to_the_total(forge, monkeypatch, none):
+    """In `forge show` as in a refusal."""
+    budget = Budget(**{name: 0 if name in none else 10**6 << n for n, name in enumerate(PARTS)}, free=10**9)
+    monkeypatch.setattr(CompiledModel, "budget", property(lambda self: budget, lambda self, value: None), raising=False)
+    table = forge("show", "--target", "cpu").out.split("Memory on")[1].splitlines()[2:]
+    rows = [line.rsplit(None, 2)[:2] for line in table if line.endswith(" MB")]
+    assert [name.strip() for name, _ in rows[-2:]] == ["total", "free on the device"]
+    for sizes in ([size for _, size in rows], re.findall(r"([\d,.]+) MB", str(budget))):
+        *parts, total, free = (float(size.replace(",", "")) for size in sizes)
+        assert len(parts) == len(PARTS) - len(none)
+        assert sum(parts) == total == budget.total / 1e6 and free == 1000
 
 
 def test_a_model_that_cannot_run_is_shown_with_the_reason(forge, synthetic, tiny_shape, tmp_path):

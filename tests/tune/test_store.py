@@ -12,7 +12,7 @@ from forge.graph.types import tensor
 from forge.kernels import load
 from forge.lower.select import call_of
 from forge.target import TARGETS
-from forge.tune.store import RULES, TuningStore
+from forge.tune.store import RULES, TuningStore, shipped
 
 pytestmark = pytest.mark.cpu
 OPS = load()
@@ -185,6 +185,21 @@ def test_what_stands_in_an_earlier_root_goes_over_a_later_one(tmp_path):
     store(tmp_path / "mine", entry(OTHER, N=4096)), store(tmp_path / "shipped", entry(N=[4096, 6144], x="a16"))
     both = TuningStore(tmp_path / "mine", tmp_path / "shipped")
     assert (choose(both).config, choose(both, n=6144).config) == (OTHER, CONFIG)
+    assert choose(both, n=8192).config == OTHER, "so does what is near, though another is nearer"
+
+
+def test_the_files_within_the_package_go_over_a_folder_beside_it(tmp_path):
+    package = tmp_path / "forge"
+    package.mkdir()
+    for folder in (package / "_tuning", tmp_path / "tuning"):
+        folder.mkdir()
+        with pytest.raises(FileFormatError, match="tuning files are not there"):
+            shipped(package)
+    (tmp_path / "tuning" / RULES).mkdir()
+    assert shipped(package) == tmp_path / "tuning"
+    (package / "_tuning" / RULES).mkdir()
+    assert shipped(package) == package / "_tuning"
+    assert TuningStore().roots == (shipped(),)
 
 
 def test_only_points_that_are_valid_for_the_call_are_given():
