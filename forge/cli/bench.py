@@ -40,8 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "-p", "--prompt-tokens", type=_counts, default=(512,), metavar="N,..", help="pp tests; 0 for none"
     )
-    model.add_argument("-n", "--tokens", type=_counts, default=(128,), metavar="N,..", help="tg tests; 0 for none")
-    model.add_argument("--seqs", type=_counts, default=(1,), metavar="N,..", help="requests at a time in tg tests")
+    model.add_argument("-n", "--tokens", type=_counts, metavar="N,..", help="tg tests, by default 128; 0 for none")
+    model.add_argument("--seqs", type=_counts, metavar="N,..", help="requests at a time in tg tests, by default 1")
     model.add_argument("-r", "--repetitions", type=int, default=5, metavar="N")
     model.add_argument(
         "--breakdown", action="store_true", help="time each op: prefill of -p tokens, and decode after them"
@@ -79,10 +79,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.repetitions < 1:
         raise UsageError(f"-r {args.repetitions}", remedy="at least one repetition")
+    if args.by_shape and not args.breakdown:
+        raise UsageError("--by-shape without --breakdown", remedy="it is about a breakdown's rows")
+    for flag, given in (("-n", args.tokens), ("--seqs", args.seqs)):
+        if given is not None and args.breakdown:
+            raise UsageError(
+                f"{flag} with --breakdown", remedy="it is of tg tests; a breakdown is of steps at -p tokens"
+            )
     with GGUFFile.open(options.model_path(args)) as gguf:
-        model = options.open_compiled(
-            args, gguf, max_seqs=max(*args.seqs, 1) if args.max_seqs is None else args.max_seqs
-        )
+        most = max(args.seqs or (1,)) or 1
+        model = options.open_compiled(args, gguf, max_seqs=most if args.max_seqs is None else args.max_seqs)
         (_breakdown if args.breakdown else _model)(args, model, _about(model, gguf))
     return 0
 
@@ -96,7 +102,8 @@ def _model(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]
     from forge.bench.model import Test, check, measure
 
     tests = [Test("pp", n) for n in args.prompt_tokens if n]
-    tests += [Test("tg", n, seqs) for n in args.tokens if n for seqs in args.seqs if seqs]
+    decoded, at_a_time = args.tokens or (128,), args.seqs or (1,)
+    tests += [Test("tg", n, seqs) for n in decoded if n for seqs in at_a_time if seqs]
     if not tests:
         raise UsageError("there is nothing to measure", remedy="give -p or -n a number of tokens")
     check(model, tests)

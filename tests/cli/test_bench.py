@@ -91,6 +91,9 @@ def test_the_costliest_case_is_the_one_worth_timing():
         (("model", "-p", "0", "-n", "0"), 2),
         (("model", "-p", "100000"), 2),
         (("model", "missing.gguf"), 3),
+        (("model", "--by-shape"), 2),
+        (("model", "--breakdown", "-n", "128"), 2),
+        (("model", "--breakdown", "--seqs", "1"), 2),
         (("ops", "--target", "gfx942"), 6),
     ],
 )
