@@ -30,6 +30,7 @@ DEFAULT_MODEL = Path(__file__).parent / "assets" / "tiny-code-Q4_K_M.gguf"
 
 Prompt = str | Sequence[int]
 Message = Mapping[str, Any]
+MESSAGES = '[{"role": "user", "content": "..."}], or a list of such conversations'
 
 
 def compile(
@@ -116,7 +117,9 @@ class LLM:
         **options: Any,
     ) -> None:
         gguf = arguments.model_of(model)
-        self.tokenizer = tokenizer or Tokenizer.from_gguf(gguf)
+        if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+            raise UsageError(f"tokenizer={tokenizer!r:.80} is a {type(tokenizer).__name__}", remedy="a Tokenizer")
+        self.tokenizer = Tokenizer.from_gguf(gguf) if tokenizer is None else tokenizer
         self.model = compile(gguf, **options)
         self.model.load(progress)
         self.engine = Engine(self.model, self.tokenizer, max_requests=max_requests)
@@ -161,15 +164,16 @@ class LLM:
         **template: Any,
     ) -> list[RequestOutput]:
         """Answer a conversation, or each of several, through the model's chat template."""
-        if not messages:
-            raise UsageError("chat needs at least one message")
-        several = messages if not isinstance(messages[0], Mapping) else [messages]
-        prompts = [self.chat_ids(cast(Sequence[Message], m), **template) for m in several]
+        listed = _listed(messages)
+        if not listed:
+            raise UsageError("chat needs at least one message", remedy=MESSAGES)
+        several = [listed] if isinstance(listed[0], Mapping) else [_listed(m) for m in listed]
+        prompts = [self.chat_ids(m, **template) for m in several]
         return self.generate(cast(Sequence[Prompt], prompts), sampling_params)
 
     def chat_ids(self, messages: Sequence[Message], **template: Any) -> list[int]:
         """A conversation as token ids, ready for the model's answer. Raises TokenizerError without a template."""
-        text = self.tokenizer.apply_chat_template(list(messages), **template)
+        text = self.tokenizer.apply_chat_template(_listed(messages), **template)
         return self.tokenizer.encode_prompt(text)
 
     def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[RequestOutput]:
@@ -199,6 +203,13 @@ def _many(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if several and (isinstance(several[0], int) or getattr(several[0], "ndim", None) == 0):  # of an array, too
         return [cast(Prompt, several)]
     return [cast(Prompt, p) for p in several]
+
+
+def _listed(messages: Any) -> list[Any]:
+    """The messages of a conversation, or several conversations, as a list."""
+    if not isinstance(messages, Iterable) or isinstance(messages, (Mapping, str, bytes)):
+        raise UsageError(f"messages={messages!r:.80} is a {type(messages).__name__}", remedy=MESSAGES)
+    return list(messages)
 
 
 def _spread(params: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:

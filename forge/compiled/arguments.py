@@ -41,6 +41,8 @@ def model_of(model: Any) -> GGUFFile:
         raise UsageError("a model file was expected, and this is a Graph", remedy="forge.compile_graph(graph, ...)")
     if not isinstance(model, (str, os.PathLike)):
         raise _wrong("model", model, "the path of a GGUF file, or a GGUFFile")
+    if not os.fspath(model) or "\0" in os.fsdecode(model):
+        raise UsageError(f"model={model!r:.80} is no path", remedy="the path of a GGUF file, or a GGUFFile")
     return GGUFFile.open(model)
 
 

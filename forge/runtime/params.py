@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -78,10 +78,12 @@ class SamplingParams:
             _integer("logprobs", self.logprobs, 0, 2**31 - 1)
         if self.n > 1 and self.temperature == 0:
             raise _out_of_range("n", self.n, "1 when temperature is 0, as greedy samples are all the same")
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        if not all(isinstance(s, str) and s for s in stop):
+        stop = (self.stop,) if isinstance(self.stop, str) else _listed(self.stop)
+        if stop is None or not all(isinstance(s, str) and s for s in stop):
             raise _out_of_range("stop", self.stop, "one string or a list of them, none of them empty")
-        ids = tuple(self.stop_token_ids or ())
+        ids = _listed(self.stop_token_ids)
+        if ids is None:
+            raise _out_of_range("stop_token_ids", self.stop_token_ids, "a list of token ids")
         for token in ids:
             _integer("stop_token_ids", token, 0, 2**31 - 1)
         if not isinstance(self.output_kind, RequestOutputKind):
@@ -97,6 +99,13 @@ class SamplingParams:
     def plain_greedy(self) -> bool:
         """Whether a sample is the index of the largest logit and nothing else is asked."""
         return self.temperature == 0 and self.logprobs is None and not self.penalized
+
+
+def _listed(values: object) -> tuple[object, ...] | None:
+    """What `values` lists, () if it is None; None if it is no list of anything."""
+    if values is None:
+        return ()
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, Mapping) else None
 
 
 def _integer(name: str, value: object, low: int, high: int) -> None:

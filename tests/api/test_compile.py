@@ -43,6 +43,9 @@ def test_what_is_no_model_file_is_refused(made):
         made(Graph("g"))
     with pytest.raises(UsageError, match="model=17 is a int"):
         made(17)
+    for path in ("", "a\0b"):
+        with pytest.raises(UsageError, match=r"model='.*' is no path"):
+            made(path)
 
 
 def test_limits_that_contradict_each_other_are_refused():

@@ -235,6 +235,19 @@ def test_prompts_of_arrays_are_ids(llm):
         assert output.prompt_token_ids == ids
 
 
+@pytest.mark.parametrize("tokenizer", [3, 0, "gpt2"])
+def test_what_is_no_tokenizer_is_refused(tokenizer):
+    with pytest.raises(UsageError, match="tokenizer="):
+        forge.LLM(target="cpu", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("messages", [None, 3, [3], "hello", ["hello"], {"role": "user"}, [], [[{"role": "user"}], 3]])
+def test_messages_that_are_none_are_refused(llm, messages):
+    with pytest.raises(UsageError, match="message") as error:
+        llm.chat(messages)
+    assert '"role"' in error.value.remedy
+
+
 @pytest.mark.parametrize("prompts", [None, 3, b"abc", {"a": 1}, [None], [[1, "a"]], [1, "a"], [[1.5]], [b"ab"]])
 def test_prompts_that_are_neither_text_nor_ids_are_refused(llm, prompts):
     with pytest.raises((UsageError, RequestError)):
