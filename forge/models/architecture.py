@@ -35,8 +35,11 @@ class Architecture:
         Raises FileFormatError, UnsupportedError.
         """
         keys = Keys(self.name, metadata)
-        config, context = self.configure(keys), keys.size("context_length")
-        keys.finish()
+        try:
+            config, context = self.configure(keys), keys.size("context_length")
+            keys.finish()
+        except (FileFormatError, UnsupportedError) as error:
+            raise type(error)(error.what, where=error.where or source, remedy=error.remedy) from error
         table = tensors.get(TABLE)
         if table is None or table.rank != 2:
             raise FileFormatError(f"the tensor {TABLE} is missing or no matrix", where=source)

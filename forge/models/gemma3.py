@@ -41,7 +41,7 @@ def configure(keys: Keys) -> Gemma3:
         layers=layers,
         width=width,
         feed_forward=keys.size("feed_forward_length"),
-        eps=keys.positive("attention.layer_norm_rms_epsilon"),
+        eps=keys.epsilon(),
         heads=heads,
         window=keys.window(),
         local=keys.marks("attention.sliding_window_pattern", layers, period=6),

@@ -14,10 +14,12 @@ from forge.errors import FileFormatError, UnsupportedError
 
 T = TypeVar("T", int, float, bool, str)
 
-# Keys that describe a model but do not enter its mathematics as we compute it.
+# Keys that describe a model but do not enter its mathematics as we compute it, whatever they hold. How many tokens a
+# model knows is what the rows of its embedding say, and not `vocab_size`.
 DESCRIPTIVE = ("vocab_size", "rope.scaling.finetuned", "tensor_data_layout", "block_count_total", "feed_forward_type")
 
-# Keys of some families, with the value at which they do nothing. An architecture that knows one reads it.
+# Keys of some families, with the value at which they do nothing: of its type, but an int may stand for a float. An
+# architecture that knows one reads it.
 NEUTRAL: Mapping[str, tuple[object, str]] = {
     "attention.causal": (True, "attention that is not causal"),
     "attention.clamp_kqv": (0.0, "clamping of q, k and v"),
@@ -112,6 +114,13 @@ class Keys:
         value = self.get(key, float, default)
         if not 0 <= value <= 1:
             raise self._wrong(key, value, "a number of 0 to 1 must stand")
+        return value
+
+    def epsilon(self, key: str = "attention.layer_norm_rms_epsilon") -> float:
+        """What a norm adds to a mean square: a number above 0 and, as it is to be small, below 1."""
+        value = self.positive(key)
+        if value >= 1:
+            raise self._wrong(key, value, "a number below 1 must stand")
         return value
 
     def marks(self, key: str, layers: int, period: int) -> tuple[bool, ...]:

@@ -35,7 +35,7 @@ def configure(keys: Keys) -> Qwen2:
         layers=keys.size("block_count"),
         width=keys.size("embedding_length"),
         feed_forward=keys.size("feed_forward_length"),
-        eps=keys.positive("attention.layer_norm_rms_epsilon"),
+        eps=keys.epsilon(),
         heads=heads,
         rope=read_rope(keys, "neox", heads.width),
         window=keys.window(),

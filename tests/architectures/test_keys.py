@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from forge.errors import FileFormatError, UnsupportedError
+from forge.models import architecture
 from forge.models.keys import NEUTRAL, Keys, sources_of
 
 pytestmark = pytest.mark.null
@@ -62,6 +63,13 @@ def test_marks_are_an_array_or_all_but_each_nth():
             keys(marks=wrong).marks("marks", 2, 6)
 
 
+@pytest.mark.parametrize("value", [1.0, 1e10])
+def test_an_epsilon_is_below_1(value):
+    with pytest.raises(FileFormatError, match=r"the metadata key a\.eps holds .* a number below 1 must stand"):
+        keys(eps=value).epsilon("eps")
+    assert keys(eps=1e-5).epsilon("eps") == 1e-5
+
+
 @pytest.mark.parametrize("key", NEUTRAL)
 def test_a_key_of_another_family_is_refused_unless_it_does_nothing_or_is_read(key):
     neutral, what = NEUTRAL[key]
@@ -81,6 +89,15 @@ def test_a_neutral_number_may_be_whole_and_a_truth_is_none():
     for key, value in (("logit_scale", True), ("pooling_type", False), ("use_parallel_residual", 0)):
         with pytest.raises(UnsupportedError, match=f"a.{key} = {value}"):
             Keys("a", {f"a.{key}": value}).finish()
+
+
+@pytest.mark.parametrize("wrong", [{"attention.layer_norm_rms_epsilon": 1e10}, {"expert_count": 8}, {"gate": 1}])
+def test_an_error_about_a_key_names_the_file(wrong):
+    llama = architecture("llama")
+    metadata = {f"llama.{key}": value for key, value in (llama.tiny | wrong).items()}
+    with pytest.raises((FileFormatError, UnsupportedError), match=next(iter(wrong))) as error:
+        llama.model(metadata, {}, "here.gguf")
+    assert error.value.where == "here.gguf"
 
 
 def test_a_key_that_nobody_knows_is_refused_even_where_another_names_no_mathematics():
