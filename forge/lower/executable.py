@@ -144,10 +144,12 @@ class Executable:
 
     def _prepare(self, sizes: Sizes) -> Binding:
         schedule = self.plan.schedule(sizes)
+        # Sizes that are not on the plan's list, which a CPU meets, may need more. Bindings made before keep the old room.
+        if schedule.arena > self._arena.numel():
+            self._arena = self._allocate(schedule.arena, "activations")
+        if schedule.scratch > self._scratch.numel():
+            self._scratch = self._allocate(schedule.scratch, "scratch")
         rooms = {"arena": self._arena, "scratch": self._scratch}
-        for room, nbytes in (("arena", schedule.arena), ("scratch", schedule.scratch)):
-            if nbytes > rooms[room].numel():  # sizes that are not on the plan's list, which a CPU meets
-                rooms[room] = self._allocate(nbytes, room)
         staging, length = self._staging.places(sizes)
 
         def memory(place: Place) -> Any:

@@ -50,6 +50,17 @@ def add_crossed_few(site, y, a, b):
     return lambda: torch.add(a, b, alpha=3, out=y)
 
 
+@op(equals=lambda a, b: OPS["add"](OPS["add"](a, b), OPS["add"](b, b)))
+def add_even(a, b):
+    """y = (a + b) + (b + b)"""
+
+
+@add_even.kernel(on="cpu", when=lambda call: tokens(call) == 1 or tokens(call) % 2 == 0)
+def add_even_planned(site, y, a, b):
+    """For all sizes that are planned ahead."""
+    return lambda: torch.add(a, b, alpha=3, out=y)
+
+
 @op(equals=lambda a, b, w, *, eps: OPS["rms_norm"](add_twice(a, b), w, eps=eps, out="f32"))
 def add_twice_norm(a, b, w, *, eps):
     """y = rms_norm(a + b + b) * w; it has no kernel"""
@@ -147,6 +158,17 @@ def test_no_memory_grows_while_planned_sizes_are_served():
     for sizes in executable.plan.sizes:
         executable.run({n: np.ones((sizes["T"], 64), np.float32) for n in ("x0", "x1")})
     assert len(executable._bindings) == count
+
+
+def test_sizes_that_are_not_planned_share_the_memory_that_they_need_more():
+    graph = graph_of(lambda a, b: OPS["add"](add_even(a, b), b), *[tensor("f32", T, 64)] * 2)
+    executable = CompiledGraph(graph, TARGETS["cpu"]).load()
+    allocate, asked = executable._allocate, []
+    executable._allocate = lambda nbytes, what: (asked.append(what), allocate(nbytes, what))[1]
+    for size in (8, 3, 5, 7, 8, 9):
+        y = executable.run({"x0": np.full((size, 64), 2, np.float32), "x1": np.ones((size, 64), np.float32)})["y"]
+        assert (y == 2 + 3 + 1).all() and y.shape == (size, 64)
+    assert asked == ["activations"]
 
 
 def test_one_schedule_is_built_in_any_memory():
