@@ -144,7 +144,7 @@ class Executable:
 
     def _prepare(self, sizes: Sizes) -> Binding:
         schedule = self.plan.schedule(sizes)
-        # Sizes that are not on the plan's list, which a CPU meets, may need more. Bindings made before keep the old room.
+        # Sizes off the plan's list, which a CPU meets, may need more. Bindings made before keep the old room.
         if schedule.arena > self._arena.numel():
             self._arena = self._allocate(schedule.arena, "activations")
         if schedule.scratch > self._scratch.numel():
