@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, expect, op
 from forge.graph.types import DTYPES, TensorType, tensor
 from forge.kernels import fills
+from forge.kernels.device.codes import store_codes
 from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.tile import operand
 from forge.language import cdiv, jit, tl
@@ -56,39 +57,15 @@ def quantize_q8(x, *, residual=False):
 
 
 @jit
-def _words(codes, GROUPS: tl.constexpr):
-    """int32 [GROUPS,8] of codes int32 [GROUPS,32]: the low bytes, four a word."""
-    bytes = tl.reshape(codes & 255, [GROUPS, 8, 4]) << (8 * tl.arange(0, 4))[None, None, :]
-    return tl.sum(bytes, 2)
-
-
-@jit
 def _quantize_q8(
-    y, x_ptr, x_stride, G, GROUPS: tl.constexpr, RESIDUAL: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    y, x_ptr, x_stride, G, GROUPS: tl.constexpr, RESIDUAL: tl.constexpr, DEPENDENT: tl.constexpr
 ):  # fmt: skip
     wait_for_earlier(DEPENDENT)
-    STEPS: tl.constexpr = 256 if RESIDUAL else 1
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * GROUPS + tl.arange(0, GROUPS)
     element = group[:, None] * 32 + tl.arange(0, 32)[None, :]
     x = tl.load(x_ptr + row * x_stride + element, (group < G)[:, None], 0.0).to(tl.float32)
-    # The maximum skips NaN; the sum of x * 0 brings NaN and infinity back into the scale.
-    d = tl.div_rn(tl.max(tl.abs(x), 1), tl.full([GROUPS], 127.0, tl.float32)) + tl.sum(x * 0.0, 1)
-    divisor = tl.where(d == 0.0, 1.0, d)
-    scaled = tl.div_rn(x, tl.broadcast_to(divisor[:, None], [GROUPS, 32])) * STEPS
-    # Adding 1.5 * 2^23 leaves no bits for a fraction: rounds to nearest, ties to even.
-    rounded = tl.clamp((scaled + 12582912.0) - 12582912.0, -127.0 * STEPS, 127.0 * STEPS)
-    codes = rounded.to(tl.int32)
-    total = tl.sum(codes, 1).to(tl.float32) * (1.0 / STEPS)
-    at = row * G * 8 + group[:, None] * 8 + tl.arange(0, 8)[None, :]
-    if RESIDUAL:
-        tl.store(y.h + at, _words(codes, GROUPS), (group < G)[:, None])
-        # The low byte counts from -128 to 127, so the rest is the code rounded to nearest.
-        codes = (codes + 128) >> 8
-    tl.store(y.q + at, _words(codes, GROUPS), (group < G)[:, None])
-    tl.store(y.d + row * G + group, d, group < G)
-    tl.store(y.sum + row * G + group, d * total, group < G)
+    store_codes(y, x, row * G + group, group < G, GROUPS, RESIDUAL)
 
 
 @quantize_q8.kernel(space=Space(GROUPS=(32, 16, 64), num_warps=(4, 2, 8)))

@@ -84,7 +84,7 @@ def check(
         torch.cuda.synchronize(device)
     memory.check(f"{kernel.id} on {case.name}")
     error = max(
-        compare(got, ref, f"{kernel.id} on {case.name}, result {i}")
+        compare(got, ref, f"{kernel.id} on {case.name}, result {i}", fused=op.equals is not None)
         for i, (got, ref) in enumerate(zip(outputs, reference, strict=True))
     )
     return Outcome(error, done)

@@ -13,18 +13,21 @@ from forge.quant.packed import Packed
 
 # Bounds on |got - ref| / max(|ref|, rms(ref)) by the result's type: the maximum and the root mean square.
 BOUNDS = {"f32": (2e-5, 2e-6), "f16": (4e-3, 6e-4), "bf16": (3e-2, 5e-3)}
+# Of codes that a fused op makes of numbers which it rounds to f16 or bf16 before: another rounding is another code.
+FUSED_CODES = {"a8": (1e-1, 1e-2), "a16": (3e-2, 5e-3)}
 
 
-def compare(got: Any, ref: torch.Tensor, label: str) -> float:
+def compare(got: Any, ref: torch.Tensor, label: str, *, fused: bool = False) -> float:
     """The largest relative error of `got`. Raises NumericsError beyond BOUNDS, or where NaN or infinity differ.
 
-    Integers must be equal. `got` may be Packed: its dense values are compared, as f32. Raises UnsupportedError for a
-    floating type without bounds.
+    Integers must be equal. `got` may be Packed: its dense values are compared, as f32, or those of a `fused` op within
+    FUSED_CODES. Raises UnsupportedError for a floating type without bounds.
     """
     result = got
     type = type_of(got)
-    bounds = BOUNDS["f32"] if isinstance(got, Packed) else BOUNDS.get(type.dtype.name if type else "")
+    bounds = BOUNDS.get(type.dtype.name if type else "")
     if isinstance(got, Packed):
+        bounds = FUSED_CODES[got.dtype.name] if fused else BOUNDS["f32"]
         got = dense(got)
     got, ref = got.cpu(), ref.cpu()
     _require(got.shape == ref.shape, f"{label}: shape {tuple(got.shape)}, the oracle has {tuple(ref.shape)}")

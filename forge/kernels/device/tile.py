@@ -29,6 +29,11 @@ def operand(value: Any) -> tuple[Any, QuantFormat]:
     return planes_of("q", "stride")(value, value.stride(0)), format_of(DTYPES[name])
 
 
+def element(name: str) -> Any:
+    """Triton's type of the elements that are called f16, bf16 or f32: what a body rounds to on its way."""
+    return {"f16": tl.float16, "bf16": tl.bfloat16, "f32": tl.float32}[name]
+
+
 @jit
 def load_words(w, W: tl.constexpr, at, mask):
     """int32 [runs,words]: the words of q of the runs `at`, counted over the whole tensor."""

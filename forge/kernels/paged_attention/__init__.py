@@ -94,36 +94,45 @@ def _splits(q, kv, page_table, config, compute_units):
 
 def _partials(call, config):
     """The attention [T,H,splits,E] of each part of the keys, and log2 of the sum of its exponentials [T,H,splits]."""
+    splits = _splits(*call.types[:3], config, call.target.compute_units)
+    return () if splits == 1 else parts_of(call, config)
+
+
+def parts_of(call, config):
+    """The same, though it be one part."""
     q, kv, page_table = call.types[:3]
     splits = _splits(q, kv, page_table, config, call.target.compute_units)
-    if splits == 1:
-        return ()
     t, heads, width = q.concrete()
     return tensor("f32", t, heads, splits, width), tensor("f32", t, heads, splits)
 
 
-@paged_attention.kernel(
-    space=Space(
-        BLOCK_M=(16, 32), BLOCK_N=(32, 16, 64, 128), MIN_KEYS=(256, 128, 64), num_warps=(4, 2, 8), num_stages=(1, 2, 3)
-    ),
-    workspace=_partials,
+SPLIT_SPACE = Space(
+    BLOCK_M=(16, 32), BLOCK_N=(32, 16, 64, 128), MIN_KEYS=(256, 128, 64), num_warps=(4, 2, 8), num_stages=(1, 2, 3)
 )
+
+
+@paged_attention.kernel(space=SPLIT_SPACE, workspace=_partials)
 def paged_split(site, out, q, *operands, **attrs):
     """For few rows a sequence: the keys are split over programs, and a second kernel combines the parts."""
-    kv, page_table, query_start, query_len, context_len = operands
-    splits = _splits(q, kv, page_table, site.config, site.target.compute_units)
-    if splits == 1:
-        return _launch(site, out, out, q, *operands, splits=1, min_keys=1, **attrs)
+    if not site.work:
+        return _launch(site, out, out, q, *operands, split=False, **attrs)
+    return split_and_combine(site, out, q, *operands, **attrs)
+
+
+def split_and_combine(site, out, q, *operands, residual=None, rounded=None, **attrs):
+    """Both launches. With `residual`, a bool, `out` are planes of codes of what is rounded to `rounded` before."""
+    query_start, query_len, context_len = operands[2:]
     parts, sums = site.work
-    first = _launch(site, parts, sums, q, *operands, splits=splits, min_keys=site["MIN_KEYS"], **attrs)
-    t, heads, width = q.shape
+    first = _launch(site, parts, sums, q, *operands, split=True, **attrs)
+    (t, heads, width), splits = q.shape, parts.shape[2]
     block_e = next_power_of_2(width)
     second = site.launch(
         _combine, (t, heads), out, parts, sums, query_start, query_len, context_len,
         len(query_len), heads, splits, E=width, BLOCK_E=block_e, WINDOW=attrs["window"],
         BLOCK_I=min(next_power_of_2(splits), 8192 // block_e), BLOCK_S=_lanes(len(query_len)),
+        RESIDUAL=residual, OUT=rounded,
     )  # fmt: skip
-    return first, second
+    return [first, second]
 
 
 @paged_attention.kernel(
@@ -131,15 +140,15 @@ def paged_split(site, out, q, *operands, **attrs):
 )
 def paged_rows(site, out, q, *operands, **attrs):
     """A program a block of rows of one kv head."""
-    return _launch(site, out, out, q, *operands, splits=1, min_keys=1, **attrs)
+    return _launch(site, out, out, q, *operands, split=False, **attrs)
 
 
 def _launch(
-    site, to, sums, q, kv, page_table, query_start, query_len, context_len,
-    *, splits, min_keys, scale, window, softcap,
+    site, to, sums, q, kv, page_table, query_start, query_len, context_len, *, split, scale, window, softcap
 ):  # fmt: skip
     site.dense("paged_attention", kv=kv)
     t, heads, width = q.shape
+    splits, min_keys = (to.shape[2], site["MIN_KEYS"]) if split else (1, 1)
     _, _, kv_heads, block, _ = kv.shape
     group, s = heads // kv_heads, len(query_len)
     block_m = max(site["BLOCK_M"], next_power_of_2(group))
@@ -147,7 +156,7 @@ def _launch(
     return site.launch(
         _paged, grid, to, sums, q, kv[0], kv[1], page_table, query_start, query_len, context_len,
         t, s, splits, q.stride(0), q.stride(1), page_table.stride(0),
-        K=kv_heads, G=group, B=block, E=width, SPLIT=splits > 1, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
+        K=kv_heads, G=group, B=block, E=width, SPLIT=split, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
         SOFTCAP=softcap, BLOCK_M=block_m, BLOCK_E=max(16, next_power_of_2(width)), BLOCK_S=_lanes(s),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from the lengths, so that a launch depends on shapes alone and can be captured.
 
 from __future__ import annotations
 
+from forge.kernels.device.codes import store_codes
 from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import jit, tl
@@ -155,7 +156,7 @@ def _paged(
 
 @jit
 def _combine(
-    out_ptr,  # [T,H,E]
+    out,  # [T,H,E], or planes of codes [T,H*E] with RESIDUAL
     parts_ptr,  # f32[T,H,splits,E]
     sums_ptr,  # f32[T,H,splits]
     start_ptr,  # i32[S]
@@ -171,6 +172,8 @@ def _combine(
     BLOCK_E: tl.constexpr,
     BLOCK_I: tl.constexpr,
     BLOCK_S: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    OUT: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
     """y = sum_i 2^(sums_i - top) parts_i / sum_i 2^(sums_i - top) over the parts in use; zeros for a row of nobody."""
@@ -203,4 +206,9 @@ def _combine(
         total = total * shrink + tl.sum(weight, 0)
         top = new
     y = acc / tl.where(total > 0, total, 1.0)
-    tl.store(out_ptr + row * E + e, y.to(out_ptr.dtype.element_ty), e < E)
+    if RESIDUAL is None:
+        tl.store(out + row * E + e, y.to(out.dtype.element_ty), e < E)
+    else:
+        groups = tl.reshape(y.to(OUT).to(tl.float32), [BLOCK_E // 32, 32])
+        group = tl.arange(0, BLOCK_E // 32)
+        store_codes(out, groups, row * (E // 32) + group, group < E // 32, BLOCK_E // 32, RESIDUAL)
