@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from forge.graph.op import Case, op
 from forge.graph.types import tensor
-from forge.kernels.linear import linear, linear_library
+from forge.kernels.linear import TALL_SPACE, fits_tall, linear, linear_library, linear_tall, linear_tile, tall_workspace
 from forge.kernels.quantize_q8 import quantize_q8
 
 
@@ -22,6 +22,9 @@ def _cases():
     for w in ("q4_K", "q6_K"):
         types = (tensor("f16", 513, 256), tensor(w, 67, 256), None)
         yield Case(f"f16 x {w}", types, {"residual": True, "out": "f16"}, small=False)
+    for t, w in ((12, "q4_K"), (40, "q6_K")):
+        types = (tensor("f16", t, 256), tensor(w, 67, 256), tensor("f32", 67))
+        yield Case(f"{t} tokens x {w}", types, {"residual": True, "out": "f16"})
 
 
 @op(
@@ -34,8 +37,8 @@ def _cases():
 def linear_q8(x, w, bias=None, *, residual=False, out="f16"):
     """y[T,N] = quantize_q8(x)[T,K] @ w[N,K]^T + bias[N]; raises what `linear` and `quantize_q8` raise.
 
-    Few tokens are computed as this says, with x quantized once for all linears that take it. Many tokens are multiplied
-    in fp16 anyway: there x is taken as it is, which is quicker and more exact than its codes are.
+    A few tokens are computed as this says, with x quantized once for all linears that take it. More are multiplied in
+    fp16 anyway: there x is taken as it is, which is quicker and more exact than its codes are.
     """
 
 
@@ -52,3 +55,24 @@ def _plain(call):
 def linear_q8_library(site, y, x, w, bias, *, residual, out):
     """The weight dequantized to fp16, and the product by cuBLAS or hipBLASLt."""
     return linear_library.build(site, y, x, w, bias, out=out)
+
+
+def _narrow(call):
+    """Whether the tiles multiply in fp16."""
+    return _plain(call).types[0].dtype.name == "f16" and call.attrs["out"] == "f16"
+
+
+@linear_q8.kernel(when=_narrow, space=linear_tile.space)
+def linear_q8_tile(site, y, x, w, bias, *, residual, out):
+    """Tiles of tokens and rows of the weight, on fp16 matrix units."""
+    return linear_tile.build(site, y, x, w, bias, out=out)
+
+
+@linear_q8.kernel(
+    when=lambda call: fits_tall(_plain(call)),
+    space=TALL_SPACE,
+    workspace=lambda call, config: tall_workspace(_plain(call), config),
+)
+def linear_q8_tall(site, y, x, w, bias, *, residual, out):
+    """A tile of the weight's rows by every token."""
+    return linear_tall.build(site, y, x, w, bias, out=out)

@@ -7,7 +7,7 @@ from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels import fills
 from forge.kernels.dequantize import dequantize_rows, dequantize_tile
 from forge.kernels.device.tile import operand
-from forge.kernels.linear import tile
+from forge.kernels.linear import tall, tile
 from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, product_type, product_workspace
 from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
 from forge.language import cdiv, next_power_of_2
@@ -62,6 +62,10 @@ def _cases():
     for w in ("q4_K", "q8_0"):
         yield _case(f"a8 x {w} tile", 33, 67, 256, "a8", w, "f16", bias=True)
         yield _case(f"a16 x {w} tile", 33, 67, 256, "a16", w, "f16", bias=True)
+    for i, w in enumerate(w for w in block_types() if format_of(dtype(w)).decoded is None):
+        yield _case(f"f16 x {w} tall", (9, 33, 17)[i % 3], 67, (256, 2560)[i % 2], "f16", w, "f16", bias=i % 3 == 1)
+    yield _case("f16 x f16 tall", 12, 70, 100, "f16", "f16", "f16", bias=True)
+    yield _case("f16 x q4_K tall, in parts", 20, 35, 8192, "f16", "q4_K", "f16", bias=True, small=False)
     yield _case("a16 x q4_K, 16 tokens", 16, 67, 512, "a16", "q4_K", "f32", bias=True)
     yield _case("f16 x q4_K, 8 tokens", 8, 67, 512, "f16", "q4_K", "f32", bias=True)
     yield _case("f16 x f16, 8 tokens", 8, 67, 512, "f16", "f16", "f32", bias=True)
@@ -164,6 +168,49 @@ def _float_gemv(site, y, x, w, bias):
     planes, form = operand(w)
     args = (y, x, planes, bias, n, w.shape[1], x.stride(0))
     return site.launch(gemv_float, (cdiv(n, site["ROWS"]),), *args, W=form, TOKENS=t)
+
+
+def fits_tall(call):
+    """Whether the product of fp16 operands is what is asked for, and codes are the numbers in a weight's words."""
+    x, w = _x(call), format_of(_w(call))
+    straight = w.name == "f16" or (not w.plain and w.decoded is None)
+    return x.name == "f16" and straight and call.attrs["out"] == "f16" and _tokens(call) <= TILE_ROWS
+
+
+def _parts(call, config):
+    """Parts that K is split into: about two programs a compute unit, none of under four blocks."""
+    n, k = call.types[1].concrete()
+    programs = cdiv(n, config["BLOCK_N"])
+    most = max(1, k // (4 * config["BLOCK_K"]))
+    return min(next_power_of_2(cdiv(2 * call.target.compute_units, programs)), 1 << most.bit_length() - 1, 8)
+
+
+def tall_workspace(call, config):
+    """The parts of y, f32[parts,T,N], if there are several."""
+    parts = _parts(call, config)
+    return () if parts == 1 else (tensor("f32", parts, *call.results[0].concrete()),)
+
+
+TALL_SPACE = Space(
+    BLOCK_N=(64, 128, 32), BLOCK_K=(128, 64, 256), STAGES=(3, 2, 1, 4), BLOCK=(1024, 512), num_warps=(4, 8, 2)
+)
+
+
+@linear.kernel(when=fits_tall, space=TALL_SPACE, workspace=tall_workspace)
+def linear_tall(site, y, x, w, bias, *, out):
+    """A tile of the weight's rows by every token; K is split over programs where rows are few."""
+    (t, n), k = y.shape, w.shape[1]
+    parts = site.work[0].shape[0] if site.work else 1
+    to = site.work[0] if site.work else y
+    planes, form = operand(w)
+    grid = (cdiv(n, site["BLOCK_N"]), parts)
+    args = (to, x, planes, bias, t, n, k, x.stride(0))
+    sizes = dict(W=form, BLOCK_T=max(16, next_power_of_2(t)), SPLITS=parts)
+    product = site.launch(tall.linear_tall, grid, *args, **sizes)
+    if parts == 1:
+        return product
+    added = site.launch(tall.sum_parts, (cdiv(t * n, site["BLOCK"]),), y, to, bias, n, t * n, SPLITS=parts)
+    return [product, added]
 
 
 def _fits_library(call):
