@@ -64,6 +64,8 @@ def _cases():
         yield _case(f"a16 x {w} tile", 33, 67, 256, "a16", w, "f16", bias=True)
     for i, w in enumerate(w for w in block_types() if format_of(dtype(w)).decoded is None):
         yield _case(f"f16 x {w} tall", (9, 33, 17)[i % 3], 67, (256, 2560)[i % 2], "f16", w, "f16", bias=i % 3 == 1)
+    yield _case("f16 x q6_K tall to f32", 10, 67, 512, "f16", "q6_K", "f32", bias=True)
+    yield _case("f16 x f16 tall to f32", 10, 67, 100, "f16", "f16", "f32")
     yield _case("f16 x f16 tall", 12, 70, 100, "f16", "f16", "f16", bias=True)
     yield _case("f16 x q4_K tall, in parts", 20, 35, 8192, "f16", "q4_K", "f16", bias=True, small=False)
     yield _case("a16 x q4_K, 16 tokens", 16, 67, 512, "a16", "q4_K", "f32", bias=True)
@@ -174,7 +176,8 @@ def fits_tall(call):
     """Whether the product of fp16 operands is what is asked for, and codes are the numbers in a weight's words."""
     x, w = _x(call), format_of(_w(call))
     straight = w.name == "f16" or (not w.plain and w.decoded is None)
-    return x.name == "f16" and straight and call.attrs["out"] == "f16" and _tokens(call) <= TILE_ROWS
+    exact = call.attrs["out"] == "f16" or (call.attrs["out"] == "f32" and not call.target.flushes_halves)
+    return x.name == "f16" and straight and exact and _tokens(call) <= TILE_ROWS
 
 
 def _parts(call, config):
@@ -192,7 +195,7 @@ def tall_workspace(call, config):
 
 
 TALL_SPACE = Space(
-    BLOCK_N=(64, 128, 32), BLOCK_K=(128, 64, 256), STAGES=(3, 2, 1, 4), BLOCK=(1024, 512), num_warps=(4, 8, 2)
+    BLOCK_N=(64, 128, 32), BLOCK_K=(64, 128, 256), STAGES=(1, 2, 3, 4), BLOCK=(1024, 512), num_warps=(4, 8, 2)
 )
 
 
@@ -205,7 +208,8 @@ def linear_tall(site, y, x, w, bias, *, out):
     planes, form = operand(w)
     grid = (cdiv(n, site["BLOCK_N"]), parts)
     args = (to, x, planes, bias, t, n, k, x.stride(0))
-    sizes = dict(W=form, BLOCK_T=max(16, next_power_of_2(t)), SPLITS=parts)
+    twice = out == "f32" and not form.plain
+    sizes = dict(W=form, BLOCK_T=max(16, next_power_of_2(t)), SPLITS=parts, TWICE=twice)
     product = site.launch(tall.linear_tall, grid, *args, **sizes)
     if parts == 1:
         return product
