@@ -12,9 +12,6 @@ from forge.kernels.linear.tile import split_f16
 from forge.language import dot, jit, tl
 
 
-TWO_23 = None if tl is None else tl.constexpr(8388608.0)  # as f32 its last bits count ones
-
-
 @jit
 def _numbers(q, FIELD: tl.constexpr, BITS: tl.constexpr):
     """The numbers in a field of the bytes q, from 0 on: those of 8 bits, which are signed, with 128 added."""
@@ -42,8 +39,7 @@ def _values(w, W: tl.constexpr, q, at, mask, FIELD: tl.constexpr):
     if W.high > 0:
         number = number | _upper(w, W, at, mask, FIELD, PER)
     OFFSET: tl.constexpr = 128 if W.bits == 8 else W.offset
-    # A number in the last bits of 2^23 is that much more than it: quicker than a conversion.
-    code = (number | 0x4B000000).to(tl.float32, bitcast=True) - (TWO_23 + OFFSET)
+    code = number.to(tl.float32) - OFFSET
     scale, minimum = W.scales(w, at, mask, FIELD * W.parts // W.fields)
     value = code * scale[:, :, None]
     if W.minimum:
