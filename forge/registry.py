@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
@@ -84,7 +85,8 @@ class Registry(Mapping[str, T]):
     def _take(self, module: ModuleType) -> int:
         found = [value for value in list(vars(module).values()) if isinstance(value, self._kind)]
         for thing in found:
-            self._add(thing, getattr(module, "__file__", None) or module.__name__)
+            own = sys.modules.get(getattr(thing, "module", ""), module)  # a module may have imported it from its own
+            self._add(thing, getattr(own, "__file__", None) or own.__name__)
         return len(found)
 
     def _add(self, thing: T, place: str) -> None:

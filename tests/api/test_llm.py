@@ -218,7 +218,7 @@ def test_a_model_for_an_absent_gpu_can_be_looked_at():
     assert "linear_" in model.plan.describe({"T": 1, "S": 1, "R": 1})
     assert "linear_q8" in str(model.graph) and "quantize_q8" in str(model.plan)
     names = {op for op, code in model.code_objects({"T": 1, "S": 1, "R": 1})}
-    assert {"linear", "paged_attention", "rope"} <= names
+    assert {"linear", "paged_attention_q8", "rope_append"} <= names
 
 
 def test_importing_forge_touches_nothing():

@@ -25,7 +25,8 @@ from forge.verify import operands
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
 OPS = load()
-ALONE = {"quantize_q8": "gives quantized activations"} | dict.fromkeys(
+CODES = ("quantize_q8", "rms_norm_q8", "add_rms_norm_q8", "swiglu_q8", "geglu_q8", "paged_attention_q8")
+ALONE = dict.fromkeys(CODES, "gives quantized activations") | dict.fromkeys(
     ("dequantize", "linear_q8"), "takes quantized weights alone"
 )
 
@@ -42,9 +43,10 @@ def test_every_op_but_views_and_those_of_packed_tensors_alone_has_an_operator():
 
 
 def checked():
-    """The small cases of plain tensors that a CPU kernel serves."""
+    """The small cases of plain tensors that a CPU kernel serves, or those of what the op equals."""
     for op_, case in ((o, c) for o in OPS.values() if covered(o) for c in o.cases if c.small):
-        served = any(k.serves(call_of(op_, case.types, case.attrs, TARGETS["cpu"])) for k in op_.kernels.values())
+        call = call_of(op_, case.types, case.attrs, TARGETS["cpu"])
+        served = op_.equals is not None or any(k.serves(call) for k in op_.kernels.values())
         if served and not any(t is not None and t.dtype.quantized for t in case.types):
             yield pytest.param(op_, case, id=f"{op_.name}-{case.name}".replace(" ", "_"))
 

@@ -1,9 +1,12 @@
-"""Every kernel compiles for each AMD architecture, as it would run there, within LDS and without spills."""
+"""Every kernel compiles for AMD architectures, as it would run there, within LDS and without spills.
+
+Each kind of operands does for one of CDNA and one of RDNA in turn; with --full for all six.
+"""
 
 from __future__ import annotations
 
 import pytest
-from kernels.harness import kind_of
+from kernels.harness import in_turn, kind_of
 
 from forge.language import interpreted
 from forge.lower.launch import Launch
@@ -16,21 +19,24 @@ from forge.verify import build, operands, serving
 pytestmark = [pytest.mark.compile, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
 
-def parameters():
-    """One case for each kernel, architecture and combination of element types and attributes."""
-    found = []
-    for arch in AMD_VERIFIED:
-        seen = set()
-        for op, case, kernel, call in serving(TARGETS[arch]):
-            key = kind_of(kernel, case, call)
-            if key not in seen:
-                seen.add(key)
-                name = f"{arch}-{kernel.id}-{case.name}".replace(" ", "_")
-                found.append(pytest.param(op, case, kernel, arch, id=name))
+def kinds(arch):
+    """One case for each kernel and combination of element types and attributes, by name."""
+    found, seen = {}, set()
+    for op, case, kernel, call in serving(TARGETS[arch]):
+        kind = kind_of(kernel, case, call)
+        if kind not in seen:
+            seen.add(kind)
+            found[f"{kernel.id}-{case.name}".replace(" ", "_")] = op, case, kernel
     return found
 
 
-@pytest.mark.parametrize(("op", "case", "kernel", "arch"), parameters())
+def pytest_generate_tests(metafunc):
+    every = {arch: kinds(arch) for arch in AMD_VERIFIED}
+    chosen = in_turn(every) if not metafunc.config.getoption("full") else [(a, n) for a in every for n in every[a]]
+    found = [pytest.param(*every[arch][name], arch, id=f"{arch}-{name}") for arch, name in chosen]
+    metafunc.parametrize(("op", "case", "kernel", "arch"), found)
+
+
 def test_compiles(op, case, kernel, arch):
     values = operands(op, case, "meta")
     call = call_of(op, tuple(type_of(v) for v in values), case.attrs, TARGETS[arch])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import pytest
-from kernels.harness import kind_of
+from kernels.harness import in_turn, kind_of
 
 from forge.amdgcn.bridge import Emulated
 from forge.amdgcn.emulate import Emulation
@@ -21,12 +20,8 @@ WHOLE = ("gfx942", "gfx1100", "gfx1201")  # with --full every small case; of the
 
 def sampled() -> Iterator[pytest.param]:
     """Every small case on one architecture of CDNA and one of RDNA, in turn."""
-    for family in (lambda arch: arch.startswith("gfx9"), lambda arch: not arch.startswith("gfx9")):
-        turn = itertools.cycle([arch for arch in AMD_VERIFIED if family(arch)])
-        known = {arch: small(arch) for arch in AMD_VERIFIED if family(arch)}
-        for name in sorted(set().union(*known.values())):
-            arch = next(arch for arch in turn if name in known[arch])
-            yield param(arch, name, known[arch][name])
+    every = {arch: small(arch) for arch in AMD_VERIFIED}
+    return (param(arch, name, every[arch][name]) for arch, name in in_turn(every))
 
 
 def full() -> Iterator[pytest.param]:

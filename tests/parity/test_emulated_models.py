@@ -62,8 +62,8 @@ def test_two_layers_of_tiny_code(path, arch, chunk, monkeypatch):
         monkeypatch.setattr(emulated.on, "prepare", lambda task: recorded(prepare(task), done))
         logits = emulated.logits(prompt(), chunk)
     steps = -(-TOKENS // chunk)
-    # a step of these two layers is 29 launches; none is computed in another way
-    assert len(done) >= 29 * steps and all(isinstance(d, Emulation) and d.instructions for d in done)
+    # a step of these two layers is 26 launches or more; none is computed in another way
+    assert len(done) >= 26 * steps and all(isinstance(d, Emulation) and d.instructions for d in done)
     assert logits.shape == exact(path).shape
     assert 0 < mean_kl(exact(path), logits) < 1e-5
     assert (exact(path).argmax(-1) == logits.argmax(-1)).all()

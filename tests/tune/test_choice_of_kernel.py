@@ -92,8 +92,8 @@ def chosen(x, w, t, *, bias=False, out="f16", arch="gfx1100"):
     [
         (dict(x="a16", w="q4_K"), {8: "gemv", 9: "tile_few", 64: "tile_few", 65: "tile", 511: "tile", 512: "library"}),
         (dict(x="a8", w="q6_K", bias=True), {8: "gemv", 512: "tile"}),
-        (dict(x="f16", w="q4_K"), {4: "gemv_float", 5: "tile_few", 65: "tile", 512: "library"}),
-        (dict(x="f16", w="f16", out="f32"), {4: "gemv_dense", 5: "tile_few", 512: "tile"}),
+        (dict(x="f16", w="q4_K"), {4: "gemv_float", 5: "tall", 64: "tall", 65: "tile", 512: "library"}),
+        (dict(x="f16", w="f16", out="f32"), {4: "gemv_dense", 5: "tall", 512: "tile"}),
         (dict(x="f32", w="f32"), {4: "gemv_dense", 5: "tile_f32", 512: "tile_f32"}),
         (dict(x="a16", w="q4_K", out="f32", arch="gfx90a"), {8: "gemv", 9: "tile_f32", 65: "tile_f32"}),
         (dict(x="bf16", w="q4_K", arch="cpu"), {1: "torch", 512: "torch"}),
