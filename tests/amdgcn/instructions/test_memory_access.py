@@ -15,10 +15,11 @@ pytestmark = pytest.mark.compile
 # What each instruction moves: bytes a lane; "s" sign-extends, "lo" and "hi" are the half of the register that is
 # loaded or stored; "2x" takes two addresses, offsets in units of the element; "64" in units of 64 of them.
 BUFFER = {
-    "gfx942": {"load_sbyte": "1s", "load_ubyte": "1", "load_ushort": "2", "load_dword": "4", "load_dwordx2": "8",
-               "load_dwordx4": "16",
+    "gfx942": {"load_sbyte": "1s", "load_ubyte": "1", "load_ushort": "2", "load_sshort": "2s", "load_dword": "4",
+               "load_dwordx2": "8", "load_dwordx3": "12", "load_dwordx4": "16",
                "store_short": "2", "store_dword": "4", "store_dwordx2": "8", "store_dwordx4": "16"},
-    "rdna": {"load_i8": "1s", "load_u8": "1", "load_u16": "2", "load_b32": "4", "load_b64": "8", "load_b128": "16",
+    "rdna": {"load_i8": "1s", "load_u8": "1", "load_u16": "2", "load_i16": "2s", "load_b32": "4", "load_b64": "8",
+             "load_b128": "16",
              "store_b16": "2", "store_b32": "4", "store_b64": "8", "store_b128": "16"},
 }  # fmt: skip
 SHARED = {
@@ -46,9 +47,11 @@ SCALAR = {
     "gfx1201": {"s_load_b96": 3},
 }
 GLOBAL = {
-    "gfx942": {"global_load_dword global_store_dword": 4, "global_load_dwordx4 global_store_dwordx4": 16},
-    "rdna": {"global_load_b32 global_store_b32": 4, "global_load_b128 global_store_b128": 16},
-}
+    "gfx942": {"global_load_dword global_store_dword": 4, "global_load_dwordx2 global_store_dwordx2": 8,
+               "global_load_dwordx4 global_store_dwordx4": 16},
+    "rdna": {"global_load_b32 global_store_b32": 4, "global_load_b64 global_store_b64": 8,
+             "global_load_b128 global_store_b128": 16},
+}  # fmt: skip
 PRIVATE = {"rdna": {"scratch_load_b32 scratch_store_b32": 4, "scratch_load_b64 scratch_store_b64": 8}}
 PARTIAL = 0x0F5A5A5F5A5A5A5B  # lanes that are on
 D = 8  # the register that is loaded or stored
@@ -70,7 +73,8 @@ def read(octets: np.ndarray, address: np.ndarray, size: int, signed: bool = Fals
     """The dwords at byte addresses, one array for each."""
     parts = [octets[address + k].astype(np.uint32) << np.uint32(8 * (k % 4)) for k in range(size)]
     words = [sum(parts[i : i + 4]) for i in range(0, size, 4)]
-    return [(w ^ 0x80) - np.uint32(0x80) for w in words] if signed else words
+    sign = np.uint32(1 << 8 * size - 1 if signed else 0)
+    return [(w ^ sign) - sign for w in words]
 
 
 def written(words: list[np.ndarray], size: int) -> np.ndarray:
@@ -142,7 +146,7 @@ def test_global(arch, names, size, scalar):
     state.sgpr[4], state.sgpr[5] = base & 0xFFFFFFFF, base >> 32
     active, before, octets_before = state.active.copy(), state.vgpr.copy(), octets.copy()
     where = ("v2", "s[4:5]") if scalar else ("v[2:3]", "off")
-    data = "v16" if size == 4 else "v[16:19]"
+    data = "v16" if size == 4 else f"v[16:{15 + size // 4}]"
     loads = f"{load} {registers(size)}, {where[0]}, {where[1]} offset:4\n{WAIT[arch]}"
     lines = f"{loads}\n{store} {where[0]}, {data}, {where[1]}"
     execute(arch, lines, state)
