@@ -69,6 +69,12 @@ oracle(
     cdna=["v_cmp_gt_u16_e32 vcc, 2, v1", "v_cmp_gt_u16_e32 vcc, v2, v1", "v_cmp_gt_u16_e64 s[2:3], 2, v4"],
     rdna=["v_cmp_gt_u16_e32 vcc_lo, 2, v6.l", "v_cmp_gt_u16_e64 s3, 2, v4.l", "v_cmp_gt_u16_e64 s3, v2.h, v4.l"],
 )(operator.gt)
+oracle(
+    "m = i64 i64",
+    cdna=["v_cmp_gt_i64_e32 vcc, s[18:19], v[6:7]", "v_cmp_gt_i64_e64 s[8:9], v[2:3], v[6:7]"],
+    rdna=["v_cmp_gt_i64_e32 vcc_lo, s[8:9], v[6:7]", "v_cmp_gt_i64_e64 s8, v[2:3], v[6:7]"],
+)(operator.gt)
+oracle("exec = u32 u32", rdna=["v_cmpx_ne_u32_e32 0, v3", "v_cmpx_ne_u32_e32 v4, v5"])(operator.ne)
 oracle("exec = u32 u32", rdna=["v_cmpx_eq_u32_e32 0, v5", "v_cmpx_eq_u32_e32 v4, v5"])(operator.eq)
 oracle("exec = i32 i32", rdna=["v_cmpx_gt_i32_e64 s19, v1", "v_cmpx_gt_i32_e64 v2, v1"])(operator.gt)
 

@@ -24,6 +24,7 @@ WAVE = "row_mask:0xf bank_mask:0xf bound_ctrl:1"
     "v_add_f32_e64 v0, -|v1|, v2 clamp",
     f"v_add_f32_dpp v4, v4, v4 row_shr:8 {WAVE}",
     f"v_add_f32_dpp v4, v4, v4 row_shr:1 {WAVE}",
+    f"v_add_f32_dpp v4, v5, v4 row_ror:8 {WAVE}",
     cdna=[
         f"v_add_f32_dpp v0, v1, v0 quad_perm:[3,2,1,0] {WAVE}",
         f"v_add_f32_dpp v4, v4, v4 row_bcast:31 {WAVE}",
@@ -185,6 +186,12 @@ def med3(a, b, c):
 def ldexp(a, n):
     """D = S0 * 2 ** S1."""
     return np.ldexp(a.astype(np.float64), np.clip(n, -500, 500).astype(np.int32)).astype(np.float32)
+
+
+@oracle("f32 = f32", "v_trunc_f32_e32 v3, v3", gfx1201=["s_trunc_f32 s4, s3"])
+def trunc(a):
+    """D = the integer nearest to S0 on the side of 0, with the sign of S0."""
+    return np.trunc(a)
 
 
 @oracle(

@@ -63,11 +63,46 @@ def rcp(a):
 @oracle(
     "f16 = f16 f16",
     cdna=["v_mul_f16_e32 v0, v1, v2", "v_mul_f16_e32 v0, 2.0, v2"],
-    rdna=["v_mul_f16_e32 v7.l, v3.l, v3.h", "v_mul_f16_e32 v5.h, v6.l, v6.h", "v_mul_f16_e32 v5.l, v6.h, v7.l"],
+    rdna=[
+        "v_mul_f16_e32 v7.l, v3.l, v3.h",
+        "v_mul_f16_e32 v5.h, v6.l, v6.h",
+        "v_mul_f16_e32 v5.l, v6.h, v7.l",
+        "v_mul_f16_e64 v171.l, v25.l, v32.h",
+        "v_mul_f16_e64 v5.h, -v6.l, |v7.h|",
+    ],
 )
 def multiply16(a, b):
     """D.f16 = S0.f16 * S1.f16."""
     return (a.astype(np.float32) * b.astype(np.float32)).astype(np.float16)
+
+
+@oracle(
+    "f16 = f16 f16",
+    cdna=[
+        "v_add_f16_e32 v0, v1, v2",
+        f"v_add_f16_sdwa v3, v5, v7 {DWORD} src0_sel:DWORD src1_sel:WORD_1",
+        f"v_add_f16_sdwa v3, v3, v7 {DWORD} src0_sel:WORD_1 src1_sel:WORD_1",
+    ],
+    rdna=[
+        "v_add_f16_e32 v9.l, v3.h, v8.l",
+        "v_add_f16_e32 v0.h, v3.l, v4.l",
+        "v_add_f16_e32 v1.h, v1.h, v2.l",
+        "v_add_f16_e32 v0.l, v0.l, v5.l",
+    ],
+)
+def add16(a, b):
+    """D.f16 = S0.f16 + S1.f16."""
+    return (a.astype(np.float32) + b.astype(np.float32)).astype(np.float16)
+
+
+@oracle(
+    "f16 = i16",
+    cdna=["v_cvt_f16_i16_e32 v5, v8", f"v_cvt_f16_i16_sdwa v5, v5 {DWORD} src0_sel:WORD_1"],
+    rdna=["v_cvt_f16_i16_e32 v9.l, v6.h", "v_cvt_f16_i16_e32 v9.h, v9.h", "v_cvt_f16_i16_e32 v9.h, v6.l"],
+)
+def f16_i16(a):
+    """D.f16 = S0.i16, to nearest even."""
+    return a.astype(np.float32).astype(np.float16)
 
 
 @oracle(
@@ -113,6 +148,7 @@ def f64_f32(a):
     "f32 = i32",
     "v_cvt_f32_i32_e32 v0, v1",
     "v_cvt_f32_i32_e32 v0, s1",
+    gfx1201=["s_cvt_f32_i32 s0, s3"],
     cdna=[f"v_cvt_f32_i32_sdwa v1, sext(v2) {DWORD} src0_sel:BYTE_{n}" for n in range(4)],
 )
 def f32_i32(a):

@@ -1,4 +1,4 @@
-"""Integer and bitwise vector arithmetic. 32-bit integers come as exact int64, and the test wraps the results."""
+"""Integer and bitwise vector arithmetic of 32 and 64 bits. 32-bit integers are exact int64; the test wraps results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from amdgcn.instructions.oracle import oracle
 
 WAVE = "row_mask:0xf bank_mask:0xf bound_ctrl:1"
 DWORD = "dst_sel:DWORD dst_unused:UNUSED_PAD"
-MASK = 0xFFFFFFFF
 
 
 @oracle(
@@ -20,6 +19,8 @@ MASK = 0xFFFFFFFF
         f"v_add_u32_dpp v7, v5, v5 quad_perm:[1,0,3,2] {WAVE}",
         f"v_add_u32_dpp v6, v6, v6 row_ror:8 {WAVE}",
         "v_add_u32_e64 v0, v1, v2 clamp",
+        f"v_add_u32_sdwa v0, v1, sext(v2) {DWORD} src0_sel:DWORD src1_sel:WORD_0",
+        f"v_add_u32_sdwa v0, v1, v2 {DWORD} src0_sel:WORD_1 src1_sel:BYTE_2",
     ],
     rdna=[
         "v_add_nc_u32_e32 v0, v1, v2",
@@ -53,39 +54,6 @@ def subtract(a, b):
 def subtract_reversed(a, b):
     """D = S1 - S0."""
     return b - a
-
-
-@oracle(
-    "u32 m = u32 u32",
-    cdna=["v_add_co_u32_e32 v1, vcc, v2, v3", "v_add_co_u32_e64 v2, s[0:1], v2, v6"],
-    rdna=["v_add_co_u32 v3, s0, v3, v6", "v_add_co_u32 v3, vcc_lo, s3, v6", "v_add_co_u32 v3, null, v1, v6"],
-)
-def add_carry_out(a, b):
-    """D = S0 + S1, and the carry as a mask."""
-    return a + b, a + b > MASK
-
-
-@oracle(
-    "u32 m = u32 u32 m",
-    cdna=[
-        "v_addc_co_u32_e32 v4, vcc, v6, v4, vcc",
-        "v_addc_co_u32_e64 v6, s[4:5], 0, v3, vcc",
-        "v_addc_co_u32_e64 v6, s[4:5], v1, v3, s[6:7]",
-    ],
-    rdna=[
-        "v_add_co_ci_u32_e64 v4, null, 0, v5, s0",
-        "v_add_co_ci_u32_e64 v4, s3, v1, v2, s1",
-        "v_add_co_ci_u32_e32 v4, vcc_lo, v1, v2, vcc_lo",
-    ],
-)
-def add_carry(a, b, carry):
-    """D = S0 + S1 + the lane's carry, and the carry out."""
-    return a + b + carry, a + b + carry > MASK
-
-
-@oracle("u16 = u16 u16", cdna=["v_add_u16_e32 v0, s7, v3", "v_add_u16_e32 v0, v1, v3"])
-def add16(a, b):
-    return a + b
 
 
 @oracle(
@@ -177,7 +145,16 @@ def bit_or(a, b):
     return a | b
 
 
-@oracle("b32 = b32 b32", "v_xor_b32_e32 v7, v7, v8", "v_xor_b32_e32 v7, -1, v8")
+@oracle(
+    "b32 = b32 b32",
+    "v_xor_b32_e32 v7, v7, v8",
+    "v_xor_b32_e32 v7, -1, v8",
+    cdna=[
+        f"v_xor_b32_sdwa v6, v8, s15 {DWORD} src0_sel:WORD_1 src1_sel:DWORD",
+        f"v_xor_b32_sdwa v6, v8, s15 {DWORD} src0_sel:BYTE_3 src1_sel:DWORD",
+        f"v_xor_b32_sdwa v6, v8, v9 {DWORD} src0_sel:BYTE_0 src1_sel:WORD_1",
+    ],
+)
 def bit_xor(a, b):
     return a ^ b
 
@@ -185,11 +162,6 @@ def bit_xor(a, b):
 @oracle("b32 = b32", "v_not_b32_e32 v8, 63", "v_not_b32_e32 v8, v7")
 def bit_not(a):
     return ~a
-
-
-@oracle("b16 = b16 b16", rdna=["v_and_b16 v3.l, 1, v3.l", "v_and_b16 v3.h, v4.l, v3.h"])
-def bit_and16(a, b):
-    return a & b
 
 
 @oracle(
@@ -231,16 +203,6 @@ def shift_right_signed(n, a):
 
 
 @oracle(
-    "u16 = u16 u16",
-    cdna=["v_lshrrev_b16_e32 v0, 1, v0", "v_lshrrev_b16_e32 v0, v1, v2"],
-    rdna=["v_lshrrev_b16 v3.h, 8, v3.l", "v_lshrrev_b16 v3.l, v4.h, v3.l"],
-)
-def shift_right16(n, a):
-    """D.u16 = S1.u16 >> S0[3:0]."""
-    return a >> (n & 15)
-
-
-@oracle(
     "u64 = u32 u64",
     gfx11=["v_lshlrev_b64 v[4:5], 1, v[2:3]", "v_lshlrev_b64 v[4:5], v1, v[2:3]"],
     gfx1201=["v_lshlrev_b64_e32 v[4:5], 1, v[2:3]", "v_lshlrev_b64_e32 v[4:5], v1, v[2:3]"],
@@ -248,6 +210,12 @@ def shift_right16(n, a):
 def shift_left64(n, a):
     """D = S1 << S0[5:0]."""
     return a << (n & 63).astype(np.uint64)
+
+
+@oracle("u64 = u32 u64", "v_lshrrev_b64 v[4:5], 24, v[2:3]", "v_lshrrev_b64 v[4:5], v1, v[2:3]")
+def shift_right64(n, a):
+    """D = S1 >> S0[5:0], zeros from above."""
+    return a >> (n & 63).astype(np.uint64)
 
 
 @oracle(

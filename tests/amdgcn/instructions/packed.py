@@ -95,6 +95,20 @@ def pk_shift(n, a):
     return a >> (n & 15)
 
 
+@oracle("pk.b16 = pk.b16 pk.b16", cdna=["v_pk_lshlrev_b16 v7, 4, v9 op_sel_hi:[0,1]", "v_pk_lshlrev_b16 v7, v1, v9"])
+def pk_shift_left(n, a):
+    """D = S1 << S0[3:0] in each half."""
+    return a << (n & 15)
+
+
+@oracle(
+    "pk.b16 = pk.b16 pk.b16", cdna=["v_pk_add_u16 v5, v1, v5", "v_pk_add_u16 v5, v1, v2 op_sel:[1,0] op_sel_hi:[0,1]"]
+)
+def pk_add(a, b):
+    """D = S0 + S1 in each half, no carry between them."""
+    return a + b
+
+
 PAIRS = ("", " op_sel:[1,0]", " op_sel:[0,1]", " op_sel:[1,1]")
 
 

@@ -160,7 +160,7 @@ class _Run:
         if term.extended:
             sign = np.uint64(1 << (width - 1))
             value = ((value ^ sign) - sign) & np.uint64(0xFFFFFFFF)
-        return value
+        return value & np.uint64((1 << BITS[type]) - 1)
 
     def modified(self, value: np.ndarray, term: Term, type: str) -> np.ndarray:
         """After abs, then neg, which are for floats and for what may be one."""

@@ -45,15 +45,40 @@ def signed16(k):
     return ((k & 0xFFFF) ^ 0x8000) - 0x8000
 
 
-@oracle("u32 scc = u32 u32", gfx11=["s_add_u32 s4, s4, s0", "s_add_u32 s4, s5, -1"])
+@oracle(
+    "u32 scc = u32 u32",
+    gfx11=["s_add_u32 s4, s4, s0", "s_add_u32 s4, s5, -1"],
+    gfx1201=["s_add_co_u32 s4, s4, s0", "s_add_co_u32 s4, s5, -1"],
+)
 def add_unsigned(a, b):
     """SCC = carry."""
     return a + b, a + b >> 32
 
 
-@oracle("u32 scc = u32 u32 scc", gfx11=["s_addc_u32 s5, s5, s1", "s_addc_u32 s5, s2, 0"])
+@oracle(
+    "u32 scc = u32 u32 scc",
+    gfx11=["s_addc_u32 s5, s5, s1", "s_addc_u32 s5, s2, 0"],
+    gfx1201=["s_add_co_ci_u32 s5, s5, s1", "s_add_co_ci_u32 s5, s2, 0"],
+)
 def add_carry(a, b, scc):
     return a + b + scc, a + b + scc >> 32
+
+
+@oracle("u32 scc = u32 u32", gfx11=["s_sub_u32 s4, 0, s18", "s_sub_u32 s4, s5, s6"])
+def subtract_unsigned(a, b):
+    """SCC = borrow: the exact difference is below 0."""
+    return a - b, a - b < 0
+
+
+@oracle("u32 scc = u32 u32 scc", gfx11=["s_subb_u32 s5, 0, s19", "s_subb_u32 s5, s6, s7"])
+def subtract_borrow(a, b, scc):
+    """D = S0 - S1 - SCC; SCC = borrow."""
+    return a - b - scc, a - b - scc < 0
+
+
+@oracle("u64 = u64 u64", gfx1201=["s_sub_nc_u64 s[2:3], 0, s[8:9]", "s_sub_nc_u64 s[2:3], s[4:5], s[8:9]"])
+def subtract64(a, b):
+    return a - b
 
 
 @oracle("u64 = u64 u64", gfx1201=["s_add_nc_u64 s[0:1], s[0:1], s[4:5]"])
@@ -144,6 +169,7 @@ for _name, _apply in BITWISE.items():
             f"s_{_name}_b64 s[0:1], s[2:3], vcc",
             f"s_{_name}_b64 s[2:3], s[8:9], exec",
         ],
+        rdna=[f"s_{_new}_b64 s[2:3], s[8:9], s[4:5]"],
     )(_bitwise)
 
 
@@ -161,6 +187,27 @@ def and_saveexec(a, exec):
 @oracle("b32 exec.b32 scc = b32 exec.b32", rdna=["s_and_saveexec_b32 s9, s8", "s_and_saveexec_b32 s9, vcc_lo"])
 def and_saveexec32(a, exec):
     return exec, a & exec, (a & exec) != 0
+
+
+@oracle(
+    "b64 exec.b64 scc = b64 exec.b64",
+    cdna=["s_andn2_saveexec_b64 s[6:7], s[14:15]", "s_andn2_saveexec_b64 s[0:1], vcc"],
+)
+def and_not_saveexec(a, exec):
+    """D = EXEC; EXEC = S0 & ~EXEC; SCC = it is not 0."""
+    return exec, a & ~exec, (a & ~exec) != 0
+
+
+@oracle(
+    "b32 exec.b32 scc = b32 exec.b32", rdna=["s_and_not1_saveexec_b32 s10, s16", "s_and_not1_saveexec_b32 s9, vcc_lo"]
+)
+def and_not_saveexec32(a, exec):
+    return exec, a & ~exec, (a & ~exec) != 0
+
+
+@oracle("b32 exec.b32 scc = b32 exec.b32", rdna=["s_or_saveexec_b32 s10, s16", "s_or_saveexec_b32 s9, vcc_lo"])
+def or_saveexec32(a, exec):
+    return exec, a | exec, (a | exec) != 0
 
 
 @oracle("b64 exec.b64 scc = b64 exec.b64", cdna=["s_or_saveexec_b64 s[6:7], s[0:1]"])

@@ -12,7 +12,7 @@ from amdgcn.instructions.text import read_line
 
 pytestmark = pytest.mark.compile
 
-TABLES = ("float32", "float64", "packed", "integer", "compare", "scalar", "lanes", "division")
+TABLES = ("float32", "float64", "packed", "integer", "integer16", "carry", "compare", "scalar", "lanes", "division")
 for _table in TABLES:
     importlib.import_module(f"amdgcn.instructions.{_table}")
 
