@@ -115,10 +115,14 @@ def differences(want: Registers, got: Registers) -> list[str]:
     """Where the registers differ, in words; floats by their oracle's tolerance."""
     found = []
     done = set()
-    for (file, index), (type, oracle) in want.types.items():
+    for (file, index), (type, oracle, half) in want.types.items():
         words = range(index, index + max(1, BITS[type] // 32))
         done |= {(file, w) for w in words}
         pair = [r.words(file, index, BITS[type]) for r in (want, got)]
+        if BITS[type] == 16:  # the other half to the bit
+            place, other = np.uint64(16 * half), np.uint64(0xFFFF << 16 * (1 - half))
+            found += _report(f"{file}{index} beside its f16", *pair, (pair[0] ^ pair[1]) & other != 0)
+            pair = [words >> place & np.uint64(0xFFFF) for words in pair]
         bad = ~close(*pair, type, oracle) & ~want.undecided.get((file, index), np.False_)
         if oracle.flush:
             bad &= ~close(want.flushed[file, index], pair[1], type, oracle)

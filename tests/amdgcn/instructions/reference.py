@@ -24,12 +24,12 @@ SELECT["DWORD"] = (0, 32)
 
 @dataclass
 class Registers:
-    """vgpr [r, n, lanes], sgpr [128, n, 1] and scc [n, 1]; by file and index the types of floats that were written."""
+    """vgpr [r, n, lanes], sgpr [128, n, 1] and scc [n, 1]; by file and index the floats that were written."""
 
     vgpr: np.ndarray
     sgpr: np.ndarray
     scc: np.ndarray
-    types: dict[tuple[str, int], tuple[str, Oracle]] = field(default_factory=dict)
+    types: dict[tuple[str, int], tuple[str, Oracle, int]] = field(default_factory=dict)  # and which half holds an f16
     undecided: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)  # lanes that the words leave open
     flushed: dict[tuple[str, int], np.ndarray] = field(
         default_factory=dict
@@ -249,7 +249,7 @@ class _Run:
     def store(self, term: Term, type: str, bits: np.ndarray) -> None:
         """Write the registers of a destination, in the enabled lanes if it is a vector."""
         if type[0] == "f" or type.startswith("pk.f"):
-            self.after.types[term.file, term.index] = (type, self.oracle)
+            self.after.types[term.file, term.index] = (type, self.oracle, term.half or 0)
         if term.file == "s":
             for word in range(max(1, BITS[type] // 32)):
                 self.after.sgpr[term.index + word] = (bits >> np.uint64(32 * word) & np.uint64(0xFFFFFFFF)).astype(
