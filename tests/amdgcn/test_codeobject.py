@@ -64,11 +64,11 @@ OPTIONAL = {
 
 @cache
 def cases(arch: str) -> dict:
-    """The first case of each kernel."""
-    found: dict = {}
-    for op, case, kernel, call in serving(TARGETS[arch]):
-        found.setdefault(kernel.id, (op, case, kernel, call))
-    return found
+    """The first case of each kernel; of gfx90a one without bf16, whose matrix instructions tinygrad's decoder lacks."""
+    every = list(serving(TARGETS[arch]))
+    if arch == "gfx90a":
+        every.sort(key=lambda found: any(t and t.dtype.name == "bf16" for t in found[3].types))
+    return {kernel.id: (op, case, kernel, call) for op, case, kernel, call in reversed(every)}
 
 
 @cache

@@ -220,7 +220,7 @@ def test_workgroups_do_not_wait_for_each_other(arch):
 
 
 def test_one_workgroup_at_a_time_gives_the_same(arch, monkeypatch):
-    tile = subject(arch, "linear.linear_tile_few", "f16 x f16 tile")
+    tile = subject(arch, "linear.linear_tall", "f16 x f16 tile")
 
     def outcome():
         tile.verdict()
