@@ -10,24 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from forge.errors import ForgeError, MemoryPlanError, NumericsError, UsageError
 from forge.runtime.admission import Admission
-from forge.runtime.batch import BatchBuilder
 from forge.runtime.completion import Completion, Tokenizer
+from forge.runtime.flight import FAULTS, Flight, Launcher, told
 from forge.runtime.group import Group
 from forge.runtime.inbox import Inbox
 from forge.runtime.output import RequestOutput
 from forge.runtime.pages import PagePool
 from forge.runtime.params import SamplingParams
 from forge.runtime.request import FinishReason, Request
-from forge.runtime.runner import Pending, Runner
-from forge.runtime.sampling import PendingSamples, Sampler, Samples
+from forge.runtime.runner import Runner
+from forge.runtime.sampling import Samples
 from forge.runtime.scheduler import Scheduler, Slice
 from forge.runtime.slots import SlotPool
-from forge.runtime.transfer import upload
 
 
 @dataclass(slots=True)
@@ -42,15 +38,6 @@ class EngineStats:
     finished: int = 0
     aborted: int = 0
     failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A step that was launched: its slices, the requests that get a token of it, and their samples to be collected."""
-
-    slices: list[Slice]
-    requests: list[Request]
-    samples: PendingSamples
 
 
 class Engine:
@@ -84,12 +71,8 @@ class Engine:
         )
         self.stats = EngineStats()
         self.inbox = Inbox(Admission(runner.vocab_size, tokenizer, self.scheduler), max_requests)
-        self._builder = BatchBuilder(
-            max_tokens=tokens, max_seqs=seqs, page_size=runner.page_size, context_length=runner.context_length
-        )
-        self._sampler = Sampler(runner.vocab_size, runner.device)
-        self._unwaited: PendingSamples | None = None  # of a step that gave no token
-        self._ahead: _Flight | None = None  # the step after the one that was last committed, if it was launched
+        self._launcher = Launcher(runner, tokens, seqs, self.pool, self.slots)
+        self._ahead: Flight | None = None  # the step after the one that was last committed, if it was launched
         self._owners: dict[Request, tuple[Group, Completion]] = {}
         self._changed: dict[str, tuple[Group, list[Completion]]] = {}  # what the next report tells
 
@@ -128,15 +111,15 @@ class Engine:
         self.stats.preemptions = self.scheduler.preemptions
         return self._report()
 
-    def _finish_step(self, flight: _Flight) -> None:
+    def _finish_step(self, flight: Flight) -> None:
         """Launch the next step if it can be known, then collect this one."""
         following = self._following(flight)
         lost: list[tuple[list[Slice], ForgeError]] = []
         ahead = self._launched(following, flight, lost) if following else None
         try:
-            samples = self._collect(flight)
-        except (ForgeError, torch.OutOfMemoryError) as error:
-            self._lose(flight.slices, _told(error))  # what was launched on top of it is lost with it
+            samples = self._launcher.collect(flight)
+        except FAULTS as error:
+            self._lose(flight.slices, told(error))  # what was launched on top of it is lost with it
             self._forget(following)
             return
         self._commit(flight, samples)
@@ -148,7 +131,7 @@ class Engine:
             if going := [s for s in slices if not s.request.finished]:
                 self._lose(going, reason)
 
-    def _following(self, flight: _Flight) -> list[Slice]:
+    def _following(self, flight: Flight) -> list[Slice]:
         """The next step, where it is known before this one's ids are."""
         if not self._runner.goes_ahead or len(flight.requests) != len(flight.slices):
             return []
@@ -159,9 +142,9 @@ class Engine:
     def _launched(
         self,
         slices: list[Slice],
-        before: _Flight | None = None,
+        before: Flight | None = None,
         lost: list[tuple[list[Slice], ForgeError]] | None = None,
-    ) -> _Flight | None:
+    ) -> Flight | None:
         """The step of `slices` on its way; None if there are none or it could not be launched.
 
         One that follows a step `before` that is under way leaves its loss to be told later, in `lost`.
@@ -169,13 +152,13 @@ class Engine:
         if not slices:
             return None
         try:
-            return self._launch(slices, before)
-        except (ForgeError, torch.OutOfMemoryError) as error:
+            return self._launcher.launch(slices, *self._sampling(slices), before)
+        except FAULTS as error:
             if lost is None:
                 self.stats.steps += 1
-                self._lose(slices, _told(error))
+                self._lose(slices, told(error))
             else:
-                lost.append((slices, _told(error)))
+                lost.append((slices, told(error)))
             return None
 
     def _take_inbox(self) -> None:
@@ -201,40 +184,7 @@ class Engine:
             rows.append(row)
         return requests, rows
 
-    def _launch(self, slices: list[Slice], before: _Flight | None) -> _Flight:
-        kept = {} if before is None else {request: row for row, request in enumerate(before.requests)}
-        batch = self._builder.build(slices, self.pool.copies, kept=kept)
-        requests, rows = self._sampling(slices)
-        with self._runner.turn:
-            if batch.page_copies:
-                self._runner.copy_pages(batch.page_copies)
-            if self.slots is not None and (self.slots.copies or self.slots.cleared):
-                self._runner.change_slots(self.slots.copies, self.slots.cleared)
-            step = self._runner.launch(batch)
-            count, vocab = len(batch.logit_rows), self._runner.vocab_size
-            assert step.logits.shape == (count, vocab), f"logits of shape {tuple(step.logits.shape)}"
-            assert step.ids.shape == (count,), f"ids of shape {tuple(step.ids.shape)}"
-            if len(rows) > count:
-                at = upload(rows, self._runner.device, torch.int64)
-                step = Pending(step.logits[at], step.ids[at])
-            flight = _Flight(slices, requests, self._sampler.launch(step, requests))
-            if self._runner.goes_ahead and len(rows) == count:
-                self._runner.keep(flight.samples.ids)
-        for request in requests:
-            request.flying += 1
-        return flight
-
-    def _collect(self, flight: _Flight) -> Samples:
-        """The step's samples. A step within prompts gives none, and is waited for when the next one was launched."""
-        before, self._unwaited = self._unwaited, None
-        if before is not None:
-            before.collect()
-        if flight.requests:
-            return flight.samples.collect()
-        self._unwaited = flight.samples
-        return Samples(np.zeros(0, np.int64), {})
-
-    def _commit(self, flight: _Flight, samples: Samples) -> None:
+    def _commit(self, flight: Flight, samples: Samples) -> None:
         self.scheduler.commit(flight.slices)
         for row, (request, token) in enumerate(zip(flight.requests, samples.ids.tolist(), strict=True)):
             request.flying -= 1
@@ -265,9 +215,7 @@ class Engine:
     def _forget(self, slices: list[Slice]) -> None:
         """What was sampled, or was to be, in a step that is lost."""
         requests, _ = self._sampling([s for s in slices if not s.request.finished])
-        for request in requests:
-            self._sampler.forget(request)
-            request.flying = 0
+        self._launcher.forget(requests)
 
     def _lose(self, slices: list[Slice], error: ForgeError) -> None:
         """The step gave nothing: make the next one smaller if that may help, else fail its requests."""
@@ -289,7 +237,7 @@ class Engine:
             return
         group, _ = self._owners.pop(request)
         self.scheduler.finish(request, reason)
-        self._sampler.forget(request)
+        self._launcher.sampler.forget(request)
         request.error = error
         if reason in ("abort", "error"):
             completion.close()
@@ -319,14 +267,6 @@ class Engine:
         _, completions = self._changed.setdefault(group.id, (group, []))
         if completion not in completions:
             completions.append(completion)
-
-
-def _told(error: Exception) -> ForgeError:
-    """What ended a step, as one of our errors."""
-    if isinstance(error, ForgeError):
-        return error
-    remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
-    return MemoryPlanError(str(error), where="a step of the engine", remedy=remedy)
 
 
 def _within(name: str, value: int, limit: int) -> None:

@@ -113,6 +113,12 @@ def test_a_replay_that_differs_is_refused_and_the_steps_are_launched(fault):
     assert device.replayed == 1 and not step.replays.trusted and "its replay gave" in step.replays.refused[1,]
 
 
+def test_a_graph_that_does_nothing_is_seen_where_nothing_changes():
+    step = Counter(Capturing(idle))
+    with pytest.warns(RuntimeWarning, match="another y"):
+        assert [step.run(x) for x in (5, 0, 0, 0)] == [5, 5, 5, 5]
+
+
 def test_what_cannot_be_captured_is_launched_and_the_reason_kept():
     class Refusing(Capturing):
         def capture(self, calls):

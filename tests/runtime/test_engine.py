@@ -114,7 +114,7 @@ def test_every_request_gives_what_it_gives_alone(limits: dict[str, int]) -> None
     assert engine.stats.prompt_tokens == sum(len(prompt) for prompt, _ in requests)
     if limits.get("num_pages", 64) < 20:
         assert engine.stats.preemptions > 5
-    assert len(engine._sampler._counts) == 0
+    assert len(engine._launcher.sampler._counts) == 0
     assert engine.slots is None or engine.slots.used == 0
 
 
@@ -224,7 +224,7 @@ def _logged(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, logged)
 
     log(engine._runner, "launch")
-    log(engine, "_collect")
+    log(engine._launcher, "collect")
     log(engine, "_commit")
     return done
 
@@ -240,7 +240,7 @@ def test_steps_that_are_known_are_launched_before_the_last_one_is_collected(
     last = _drain(engine)
     for name, prompt in prompts.items():
         _agree(last[name], prompt, params)
-    launch, collect, commit = "launch", "_collect", "_commit"
+    launch, collect, commit = "launch", "collect", "_commit"
     if runner.goes_ahead:
         assert done == [launch, *[launch, collect, commit] * 5, collect, commit]
         assert runner.unknown == 2 * 5
@@ -269,6 +269,17 @@ def test_who_ends_or_comes_while_a_step_is_under_way() -> None:
     cut = last[names[1]].outputs[0]
     assert cut.finish_reason == "abort" and cut.token_ids == expected([2, 2], params).ids[:3]
     assert not engine.has_work and engine.pool.used == 0 and engine._ahead is None
+
+
+def test_who_comes_is_seated_at_once_though_others_never_end() -> None:
+    engine = _engine(FakeRunner(max_seqs=3))
+    endless = SamplingParams(temperature=0, max_tokens=100, ignore_eos=True)
+    engine.add([1, 1], endless)
+    for _ in range(4):
+        engine.step()
+    name = engine.add([5], endless)
+    came = [any(o.request_id == name for o in engine.step()) for _ in range(3)]
+    assert came[-1] and sum(came) >= 2
 
 
 def test_deltas_add_up_and_hold_stop_text_back() -> None:
@@ -430,7 +441,7 @@ def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.Mo
     engine = _engine(num_slots=slots)
     params = SamplingParams(temperature=0, frequency_penalty=1.5, max_tokens=20, ignore_eos=True)
     prompts = {engine.add([i, i], params): [i, i] for i in (1, 2)}
-    launch, calls = engine._sampler.launch, [0]
+    launch, calls = engine._launcher.sampler.launch, [0]
 
     def lossy(*args: Any) -> Any:
         samples = launch(*args)
@@ -439,7 +450,7 @@ def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.Mo
             raise MemoryPlanError("no memory for logprobs")
         return samples
 
-    monkeypatch.setattr(engine._sampler, "launch", lossy)
+    monkeypatch.setattr(engine._launcher.sampler, "launch", lossy)
     last = _drain(engine)
     assert engine.stats.preemptions > 0
     for name, prompt in prompts.items():
