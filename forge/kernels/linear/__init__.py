@@ -72,6 +72,7 @@ def _cases():
     yield _case("f16 x q4_K, 8 tokens", 8, 67, 512, "f16", "q4_K", "f32", bias=True)
     yield _case("f16 x f16, 8 tokens", 8, 67, 512, "f16", "f16", "f32", bias=True)
     yield _case("ragged tokens in a16", 70, 67, 256, "a16", "q6_K", "f16")
+    yield _case("ragged tokens in a16, with a minimum", 66, 67, 256, "a16", "q4_K", "f16", bias=True)
     yield _case("a16 x q6_K tile to f32", 9, 70, 256, "a16", "q6_K", "f32")
     yield _case("a8 x q6_K tile to f32", 9, 70, 256, "a8", "q6_K", "f32")
     yield _case("f16 x q4_K tile to f32", 9, 70, 256, "f16", "q4_K", "f32")
