@@ -55,16 +55,7 @@ AXES = {"kv": "2.KBE", "q": "THE", "k": "TKE", "v": "TKE", "rotation": "TP2", "s
     cost=_cost,
     cases=lambda: tuple(_cases()),
     writes="kv",
-    axes={
-        "kv": "2.KBE",
-        "q": "THE",
-        "k": "TKE",
-        "v": "TKE",
-        "rotation": "TP2",
-        "slots": "T",
-        "q_norm": "E",
-        "k_norm": "E",
-    },
+    axes=AXES | {"q_norm": "E", "k_norm": "E"},
 )
 def rope_append(kv, q, k, v, rotation, slots, q_norm=None, k_norm=None, *, pairs, eps=1e-6, out="f16"):
     """(kv with rope(k) and v of this step, rope(q)): see `rope`, `kv_append`, and `rms_norm` of heads before them.
@@ -170,6 +161,7 @@ def _rope_append(
 @rope_append.kernel(space=Space(HEADS=(4, 2, 8, 1, 16), num_warps=(1, 2, 4)))
 def rope_append_heads(site, q_out, kv, q, k, v, rotation, slots, q_norm, k_norm, *, pairs, eps, out):
     """A program a token and a few of its heads."""
+    site.dense("rope_append", rotation=rotation)
     t, heads, width = q.shape
     kv_heads, count = k.shape[1], rotation.shape[1]
     q, k, v = (x.view(t, -1) for x in (q, k, v))  # raises where the heads of a token lie apart

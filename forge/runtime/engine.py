@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from forge.errors import ForgeError, MemoryPlanError, NumericsError, UsageError
 from forge.runtime.admission import Admission
 from forge.runtime.completion import Completion, Tokenizer
-from forge.runtime.flight import FAULTS, Flight, Launcher, told
+from forge.runtime.flight import FAULTS, Flight, Launcher, Loss, told
 from forge.runtime.group import Group
 from forge.runtime.inbox import Inbox
 from forge.runtime.output import RequestOutput
@@ -100,66 +100,50 @@ class Engine:
     def step(self) -> list[RequestOutput]:
         """Compute one batch; returns what changed, request by request. Empty when there is nothing to do."""
         self._take_inbox()
-        flight, self._ahead = self._ahead or self._launched(self.scheduler.schedule()), None
-        if flight is not None:
+        flight, self._ahead = self._ahead, None
+        slices = flight.slices if flight else self.scheduler.schedule()
+        if slices:
             self.stats.steps += 1
-            try:
-                self._finish_step(flight)
-            except BaseException:  # a defect: what was sampled was not taken up, and is sampled anew
-                self._forget(flight.slices)
-                raise
+            self._compute(slices, flight)
         self.stats.preemptions = self.scheduler.preemptions
         return self._report()
 
-    def _finish_step(self, flight: Flight) -> None:
-        """Launch the next step if it can be known, then collect this one."""
-        following = self._following(flight)
-        lost: list[tuple[list[Slice], ForgeError]] = []
-        ahead = self._launched(following, flight, lost) if following else None
+    def _compute(self, slices: list[Slice], flight: Flight | None) -> None:
+        """The step of `slices`, which is on its way if there is a `flight`; the one after it is launched meanwhile."""
         try:
+            flight = flight or self._launcher.launch(slices, *self._sampling(slices))
+            ahead = self._launch_ahead(flight)
             samples = self._launcher.collect(flight)
         except FAULTS as error:
-            self._lose(flight.slices, told(error))  # what was launched on top of it is lost with it
-            self._forget(following)
-            return
-        self._commit(flight, samples)
-        if ahead is not None and all(request.finished for request in ahead.requests):
-            self.scheduler.commit(ahead.slices)
-            ahead = None
-        self._ahead = ahead
-        for slices, reason in lost:
-            if going := [s for s in slices if not s.request.finished]:
-                self._lose(going, reason)
+            self._lose(slices, told(error))  # with whatever was launched on top of it
+        except BaseException:  # a defect: what was sampled was not taken up, and is sampled anew
+            self._forget(slices)
+            raise
+        else:
+            self._commit(flight, samples)
+            self._keep(ahead)
 
-    def _following(self, flight: Flight) -> list[Slice]:
-        """The next step, where it is known before this one's ids are."""
+    def _launch_ahead(self, flight: Flight) -> Flight | Loss | None:
+        """The next step on its way, where it is known before this one's ids are."""
         if not self._runner.goes_ahead or len(flight.requests) != len(flight.slices):
-            return []
+            return None
         if any(self._owners[request][0].unborn for request in flight.requests if not request.finished):
-            return []
-        return self.scheduler.ahead(flight.slices)
-
-    def _launched(
-        self,
-        slices: list[Slice],
-        before: Flight | None = None,
-        lost: list[tuple[list[Slice], ForgeError]] | None = None,
-    ) -> Flight | None:
-        """The step of `slices` on its way; None if there are none or it could not be launched.
-
-        One that follows a step `before` that is under way leaves its loss to be told later, in `lost`.
-        """
-        if not slices:
             return None
+        slices = self.scheduler.ahead(flight.slices)
         try:
-            return self._launcher.launch(slices, *self._sampling(slices), before)
+            return self._launcher.launch(slices, *self._sampling(slices), flight) if slices else None
         except FAULTS as error:
-            if lost is None:
-                self.stats.steps += 1
-                self._lose(slices, told(error))
-            else:
-                lost.append((slices, told(error)))
-            return None
+            return Loss(slices, told(error))
+
+    def _keep(self, ahead: Flight | Loss | None) -> None:
+        """Take up the step that was launched ahead, now that the one before it is committed."""
+        going = [s for s in ahead.slices if not s.request.finished] if ahead else []
+        if isinstance(ahead, Flight) and going:
+            self._ahead = ahead
+        elif isinstance(ahead, Flight):
+            self.scheduler.commit(ahead.slices)
+        elif ahead and going:
+            self._lose(going, ahead.error)
 
     def _take_inbox(self) -> None:
         for new, group in self.inbox.take():

@@ -29,6 +29,14 @@ class Flight:
     samples: PendingSamples
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A step that could not be launched."""
+
+    slices: list[Slice]
+    error: ForgeError
+
+
 class Launcher:
     """Launches steps on a runner, each with the copies of pages and slots that must come before it.
 

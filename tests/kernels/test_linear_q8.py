@@ -36,21 +36,32 @@ def plan(target: str, activations: str) -> Plan:
 @pytest.mark.parametrize("target", ["gfx942", "sm_90"])
 def test_many_tokens_are_not_quantized_and_few_are_once(target, activations):
     made = plan(target, activations)
-    many, few = made.describe({"T": 512}), made.describe({"T": 8})
-    assert many.count("linear_q8_library") == 2 and "quantize" not in many and activations not in many
+    for tokens, kernel in ((5, "tall"), (64, "tall"), (65, "tile"), (511, "tile"), (512, "library")):
+        many = made.describe({"T": tokens})
+        assert many.count(f"linear_q8_{kernel}") == 2 and "quantize" not in many and activations not in many
+    few = made.describe({"T": 4})
     assert few.count("linear_gemv") == 2 and few.count("quantize_q8 quantize_q8_groups") == 1
 
 
 @pytest.mark.cpu
 @pytest.mark.skipif(interpreted(), reason="this is the interpreted run")
-@pytest.mark.parametrize(("bias", "out"), [(True, "f16"), (False, "f32")])
-def test_what_the_library_does_not_serve_is_composed_at_any_size(bias, out):
+@pytest.mark.parametrize(
+    ("w", "bias", "out", "codes"),
+    [
+        ("q4_K", True, "f16", {1, 4}),
+        ("q4_K", False, "f32", {1, 4, 65, 512, 2048}),
+        ("iq4_nl", False, "f16", {1, 4, 16}),
+        ("iq4_nl", False, "f32", {1, 4, 16, 65, 512, 2048}),
+    ],
+)
+def test_what_no_kernel_takes_as_it_is_is_composed_of_codes(w, bias, out, codes):
     graph = Graph("projection")
     x, b = graph.input("x", tensor("f16", T, 256)), graph.weight("b", tensor("f32", 64)) if bias else None
-    graph.output("y", OPS["linear"](x, graph.weight("w", tensor("q4_K", 64, 256)), b, out=out))
+    graph.output("y", OPS["linear"](x, graph.weight("w", tensor(w, 64, 256)), b, out=out))
     made = Plan(optimize(graph, options("a16")), TARGETS["gfx942"], TuningStore())
-    for size in (1, 16, 512, 2048):
-        assert [s.node.op.name for s in made.schedule({"T": size}).steps] == ["quantize_q8", "linear"]
+    for size in (1, 4, 16, 65, 512, 2048):
+        expected = ["quantize_q8", "linear"] if size in codes else ["linear_q8"]
+        assert [s.node.op.name for s in made.schedule({"T": size}).steps] == expected
 
 
 @pytest.mark.interpret
