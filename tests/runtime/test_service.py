@@ -13,6 +13,7 @@ from runtime.fake_lm import FakeRunner, FakeTokenizer, expected
 from runtime.waiting import soon
 
 from forge.errors import ForgeError, QueueFullError, RequestError
+from forge.runtime.batch import Batch
 from forge.runtime.engine import Engine
 from forge.runtime.params import SamplingParams
 from forge.runtime.service import Prompt, Service
@@ -204,9 +205,17 @@ def test_once_it_serves_one_thread_steps_for_all() -> None:
 
 
 def test_while_an_event_loop_s_request_runs_its_thread_steps_and_then_callers_do_again() -> None:
-    runner, seen = FakeRunner(), list[str]()
+    runner, seen, joined = FakeRunner(), list[str](), threading.Event()
     service = Service(Engine(runner, FakeTokenizer()))
-    runner.before_run = lambda batch: seen.append(threading.current_thread().name)
+
+    def note(batch: Batch) -> None:
+        seen.append(threading.current_thread().name)
+        while len(seen) > 1 and not joined.is_set():  # the stream must not end before the other request is there
+            joined.wait(0.001)
+            if len(service._engine.inbox) > 1:
+                joined.set()
+
+    runner.before_run = note
 
     async def both() -> None:
         endless = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
