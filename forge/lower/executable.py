@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from forge.torch_types import type_name
 
 BINDINGS = 128  # sizes kept prepared at once; the one used longest ago goes first
 
+_element = cache(type_name)  # asked of every input at every step
 Progress = Callable[[int, int], None]  # (bindings made, bindings in all)
 
 
@@ -132,7 +133,7 @@ class Executable:
             given, type = inputs[name], node.types[0]
             if not isinstance(given, (np.ndarray, torch.Tensor)):
                 raise GraphError(f"the input {name} is {given!r:.80}; the graph takes an array of {type}")
-            fits = given.ndim == type.rank and type_name(given.dtype) == type.dtype.name
+            fits = given.ndim == type.rank and _element(given.dtype) == type.dtype.name
             for have, want in zip(given.shape, type.shape, strict=False):
                 if isinstance(want, int):
                     fits &= have == want
