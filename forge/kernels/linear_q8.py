@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from forge.graph.op import Case, op
 from forge.graph.types import tensor
-from forge.kernels.linear import TALL_SPACE, fits_tall, linear, linear_library, linear_tall, linear_tile, tall_workspace
+from forge.kernels.linear import linear, linear_library, linear_tall, linear_tile
 from forge.kernels.quantize_q8 import quantize_q8
 
 
@@ -47,32 +47,33 @@ def _plain(call):
     return replace(call, op=linear, attrs={"out": call.attrs["out"]})
 
 
-@linear_q8.kernel(
-    when=lambda call: linear_library.when(_plain(call)),
-    workspace=lambda call, config: linear_library.workspace(_plain(call), config),
-    space=linear_library.space,
-)
+def _as_it_is(kernel):
+    """What a kernel of `linear` serves, wants for scratch and is tuned over, of the call that takes x as it is."""
+    return dict(
+        when=lambda call: kernel.when(_plain(call)),
+        workspace=lambda call, config: kernel.workspace(_plain(call), config),
+        space=kernel.space,
+    )
+
+
+@linear_q8.kernel(**_as_it_is(linear_library))
 def linear_q8_library(site, y, x, w, bias, *, residual, out):
     """The weight dequantized to fp16, and the product by cuBLAS or hipBLASLt."""
     return linear_library.build(site, y, x, w, bias, out=out)
 
 
 def _narrow(call):
-    """Whether the tiles multiply in fp16."""
-    return _plain(call).types[0].dtype.name == "f16" and call.attrs["out"] == "f16"
+    """Whether x and the result are in fp16, in which the tiles multiply: a wider result is made of codes."""
+    return call.types[0].dtype.name == "f16" and call.attrs["out"] == "f16"
 
 
-@linear_q8.kernel(when=_narrow, space=linear_tile.space)
+@linear_q8.kernel(**_as_it_is(linear_tile) | {"when": _narrow})
 def linear_q8_tile(site, y, x, w, bias, *, residual, out):
     """Tiles of tokens and rows of the weight, on fp16 matrix units."""
     return linear_tile.build(site, y, x, w, bias, out=out)
 
 
-@linear_q8.kernel(
-    when=lambda call: fits_tall(_plain(call)),
-    space=TALL_SPACE,
-    workspace=lambda call, config: tall_workspace(_plain(call), config),
-)
+@linear_q8.kernel(**_as_it_is(linear_tall))
 def linear_q8_tall(site, y, x, w, bias, *, residual, out):
     """A tile of the weight's rows by every token."""
     return linear_tall.build(site, y, x, w, bias, out=out)

@@ -116,7 +116,7 @@ def _float_gemv(site, y, x, w, bias):
     return site.launch(gemv_float, (cdiv(n, site["ROWS"]),), *args, W=form, TOKENS=t)
 
 
-def fits_tall(call):
+def _fits_tall(call):
     """Whether the product of fp16 operands is what is asked for, and codes are the numbers in a weight's words."""
     x, w = _x(call), format_of(_w(call))
     straight = w.name == "f16" or (not w.plain and w.decoded is None)
@@ -132,18 +132,19 @@ def _parts(call, config):
     return min(next_power_of_2(cdiv(2 * call.target.compute_units, programs)), 1 << most.bit_length() - 1, 8)
 
 
-def tall_workspace(call, config):
+def _tall_workspace(call, config):
     """The parts of y, f32[parts,T,N], if there are several."""
     parts = _parts(call, config)
     return () if parts == 1 else (tensor("f32", parts, *call.results[0].concrete()),)
 
 
-TALL_SPACE = Space(
-    BLOCK_N=(64, 128, 32), BLOCK_K=(64, 128, 256), STAGES=(1, 2, 3, 4), BLOCK=(1024, 512), num_warps=(4, 8, 2)
+@linear.kernel(
+    when=_fits_tall,
+    workspace=_tall_workspace,
+    space=Space(
+        BLOCK_N=(64, 128, 32), BLOCK_K=(64, 128, 256), STAGES=(1, 2, 3, 4), BLOCK=(1024, 512), num_warps=(4, 8, 2)
+    ),
 )
-
-
-@linear.kernel(when=fits_tall, space=TALL_SPACE, workspace=tall_workspace)
 def linear_tall(site, y, x, w, bias, *, out):
     """A tile of the weight's rows by every token; K is split over programs where rows are few."""
     (t, n), k = y.shape, w.shape[1]
