@@ -15,12 +15,10 @@ def kind_of(kernel, case, call):
 
 
 def in_turn(every):
-    """(architecture, name) for each name in every[architecture]: one architecture of CDNA and one of RDNA, in turn."""
-    for cdna in (True, False):
-        family = {arch: names for arch, names in every.items() if arch.startswith("gfx9") == cdna}
-        turn = itertools.cycle(family)
-        for name in sorted(set().union(*family.values())):
-            yield next(arch for arch in turn if name in family[arch]), name
+    """(architecture, name) for each name in every[architecture]: the architectures take turns."""
+    turn = itertools.cycle(every)
+    for name in sorted(set().union(*every.values())):
+        yield next(arch for arch in turn if name in every[arch]), name
 
 
 OPS = load()

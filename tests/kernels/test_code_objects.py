@@ -30,9 +30,16 @@ def kinds(arch):
     return found
 
 
+def family(every, *, cdna):
+    return {arch: found for arch, found in every.items() if arch.startswith("gfx9") == cdna}
+
+
 def pytest_generate_tests(metafunc):
     every = {arch: kinds(arch) for arch in AMD_VERIFIED}
-    chosen = in_turn(every) if not metafunc.config.getoption("full") else [(a, n) for a in every for n in every[a]]
+    if metafunc.config.getoption("full"):
+        chosen = [(arch, name) for arch in every for name in every[arch]]
+    else:
+        chosen = [*in_turn(family(every, cdna=True)), *in_turn(family(every, cdna=False))]
     found = [pytest.param(*every[arch][name], arch, id=f"{arch}-{name}") for arch, name in chosen]
     metafunc.parametrize(("op", "case", "kernel", "arch"), found)
 

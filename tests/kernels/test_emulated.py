@@ -19,13 +19,9 @@ WHOLE = ("gfx942", "gfx1100", "gfx1201")  # with --full every small case; of the
 
 
 def sampled() -> Iterator[pytest.param]:
-    """Every small case on one architecture, of CDNA and of RDNA in turn."""
+    """Every small case on one architecture, in turn."""
     every = {arch: small(arch) for arch in AMD_VERIFIED}
-    chosen = list(in_turn(every))
-    families = [[c for c in chosen if c[0].startswith("gfx9") == cdna] for cdna in (True, False)]
-    for number, name in enumerate(sorted({name for _, name in chosen})):
-        arch = next(arch for half in (families[number % 2], chosen) for arch, known in half if known == name)
-        yield param(arch, name, every[arch][name])
+    return (param(arch, name, every[arch][name]) for arch, name in in_turn(every))
 
 
 def full() -> Iterator[pytest.param]:
