@@ -174,9 +174,8 @@ class CompiledModel:
         return Pending(outputs["logits"][:wanted], outputs["ids"][:wanted])
 
     def keep(self, ids: torch.Tensor) -> None:
-        """Keep the first ids for the next step. See `Runner`."""
-        kept = self.load().states[KEPT]
-        kept[: len(ids)].copy_(ids[: len(kept)])
+        """Keep ids, of which a step gives one a sequence at most, for the next step. See `Runner`."""
+        self.load().states[KEPT][: len(ids)].copy_(ids)
 
     def logits(self, ids: Sequence[int] | np.ndarray | torch.Tensor, chunk: int | None = None) -> torch.Tensor:
         """Logits f32[T,V], on the host, after each of the T `ids` of one sequence.

@@ -8,6 +8,7 @@ from forge.kernels.paged_attention import SPLIT_SPACE, paged_attention, parts_of
 from forge.kernels.paged_attention.cases import batch
 from forge.kernels.quantize_q8 import quantize_q8
 from forge.kernels.views import merge_heads
+from forge.torch_types import type_name
 
 
 def _equals(
@@ -49,5 +50,5 @@ def _whole_groups(call):
 @paged_attention_q8.kernel(when=_whole_groups, space=SPLIT_SPACE, workspace=parts_of)
 def paged_split_q8(site, y, q, *operands, residual, **attrs):
     """As `paged_split`, but the parts are combined, and quantized, though there be one."""
-    rounded = element({"torch.float16": "f16", "torch.bfloat16": "bf16"}.get(str(q.dtype), "f32"))
+    rounded = element(type_name(q.dtype))
     return split_and_combine(site, operand(y)[0], q, *operands, residual=residual, rounded=rounded, **attrs)

@@ -56,16 +56,18 @@ class Kind:
 
     def selection(self, sizes: Sizes) -> Selection | None:
         """The op's own kernel at these sizes, or None."""
-        key = tuple(sizes[name] for name in self._symbols)
+        key = self._key(sizes)
         if key not in self._chosen:
             self._chosen[key] = find(self.call(sizes), self._store)
         return self._chosen[key]
 
     def selections(self, many: Iterable[Sizes]) -> list[Selection]:
         """The kernels at all of these sizes, each once. There must be one at every size."""
-        distinct = {tuple(sizes[name] for name in self._symbols): sizes for sizes in many}
-        found = (self.selection(sizes) for sizes in distinct.values())
+        found = (self.selection(sizes) for sizes in {self._key(sizes): sizes for sizes in many}.values())
         return [selection for selection in found if selection is not None]
+
+    def _key(self, sizes: Sizes) -> tuple[int, ...]:
+        return tuple(sizes[name] for name in self._symbols)
 
 
 class Forced(Kind):

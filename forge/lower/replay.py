@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from forge.errors import DeviceError, UnsupportedError
+from forge.errors import DeviceError
 from forge.lower.device import Action, Captured, Device
 
 Key = tuple[int, ...]
@@ -85,7 +85,7 @@ class Replays:
     def _capture(self, key: Key, known: _Known, calls: Sequence[Action]) -> None:
         try:
             known.graph = self._on.capture(calls)
-        except (DeviceError, UnsupportedError) as error:
+        except DeviceError as error:
             self._refuse(key, known, str(error))
             return
         for old in list(self._known):
