@@ -81,6 +81,23 @@ def rope(x, rotation, *, pairs):
 
 
 @jit
+def pairs_of(rotation_ptr, token, COUNT: tl.constexpr, NEOX: tl.constexpr, PAIRS: tl.constexpr):
+    """(first element, second element, cos, sin, whether there is one) of each pair of a head, [1,PAIRS] each."""
+    pair = tl.arange(0, PAIRS)[None, :]
+    mask = pair < COUNT
+    first = pair if NEOX else 2 * pair
+    apart: tl.constexpr = COUNT if NEOX else 1
+    at = rotation_ptr + (token * COUNT + pair) * 2
+    return first, first + apart, tl.load(at, mask, other=0.0), tl.load(at + 1, mask, other=0.0), mask
+
+
+@jit
+def turned(a, b, cos, sin):
+    """The elements of pairs after they were turned."""
+    return a * cos - b * sin, a * sin + b * cos
+
+
+@jit
 def _rope(
     y_ptr,  # [T,H,E], dense
     x_ptr,  # [T,H,E]
@@ -102,18 +119,13 @@ def _rope(
     x_head_ptr = x_ptr + token * x_stride_t + head * x_stride_h
     y_head_ptr = y_ptr + (token * H + head) * E
 
-    pair = tl.arange(0, PAIRS)
-    at = rotation_ptr + (token * COUNT + pair) * 2
-    cos = tl.load(at, pair < COUNT, other=0.0)[None, :]
-    sin = tl.load(at + 1, pair < COUNT, other=0.0)[None, :]
-
-    first = (pair if NEOX else 2 * pair)[None, :]
-    apart: tl.constexpr = COUNT if NEOX else 1
-    mask = (head < H) & (pair < COUNT)[None, :]
+    first, second, cos, sin, mask = pairs_of(rotation_ptr, token, COUNT, NEOX, PAIRS)
+    mask = (head < H) & mask
     a = tl.load(x_head_ptr + first, mask).to(tl.float32)
-    b = tl.load(x_head_ptr + first + apart, mask).to(tl.float32)
-    tl.store(y_head_ptr + first, (a * cos - b * sin).to(y_ptr.dtype.element_ty), mask)
-    tl.store(y_head_ptr + first + apart, (a * sin + b * cos).to(y_ptr.dtype.element_ty), mask)
+    b = tl.load(x_head_ptr + second, mask).to(tl.float32)
+    a, b = turned(a, b, cos, sin)
+    tl.store(y_head_ptr + first, a.to(y_ptr.dtype.element_ty), mask)
+    tl.store(y_head_ptr + second, b.to(y_ptr.dtype.element_ty), mask)
     if REST > 0:
         rest = 2 * COUNT + tl.arange(0, REST)[None, :]
         mask = (head < H) & (rest < E)

@@ -9,7 +9,7 @@ from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.tile import element
 from forge.kernels.kv_append import kv_append
 from forge.kernels.rms_norm import rms_norm
-from forge.kernels.rope import rope, unit_circle
+from forge.kernels.rope import pairs_of, rope, turned, unit_circle
 from forge.language import cdiv, jit, next_power_of_2, tl
 
 
@@ -134,10 +134,7 @@ def _rope_append(
     stored = tl.where(is_q, -1, slot) >= 0
     keep_k, keep_v = is_k & stored, is_v & stored
 
-    pair = tl.arange(0, PAIRS)[None, :]
-    first = pair if NEOX else 2 * pair
-    second = first + (COUNT if NEOX else 1)
-    mask = pair < COUNT
+    first, second, cos, sin, mask = pairs_of(rotation_ptr, token, COUNT, NEOX, PAIRS)
     a = _loaded(q_ptr, k_ptr, v_ptr, q_at, k_at, v_at, first, is_q, is_k, is_v, mask)
     b = _loaded(q_ptr, k_ptr, v_ptr, q_at, k_at, v_at, second, is_q, is_k, is_v, mask)
     rest = 2 * COUNT + tl.arange(0, REST if REST > 0 else 1)[None, :]
@@ -148,12 +145,9 @@ def _rope_append(
         a = _normed(a, scale, q_norm_ptr, k_norm_ptr, first, is_q, is_k, mask, OUT)
         b = _normed(b, scale, q_norm_ptr, k_norm_ptr, second, is_q, is_k, mask, OUT)
         c = _normed(c, scale, q_norm_ptr, k_norm_ptr, rest, is_q, is_k, rest_mask, OUT)
-    turn_at = rotation_ptr + (token * COUNT + pair) * 2
-    cos = tl.where(is_v, 1.0, tl.load(turn_at, mask, 0.0))
-    sin = tl.where(is_v, 0.0, tl.load(turn_at + 1, mask, 0.0))
-    x, y = a * cos - b * sin, a * sin + b * cos
-    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, first, x, is_q, keep_k, keep_v, mask)
-    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, second, y, is_q, keep_k, keep_v, mask)
+    a, b = turned(a, b, tl.where(is_v, 1.0, cos), tl.where(is_v, 0.0, sin))
+    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, first, a, is_q, keep_k, keep_v, mask)
+    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, second, b, is_q, keep_k, keep_v, mask)
     if REST > 0:
         _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, rest, c, is_q, keep_k, keep_v, rest_mask)
 
