@@ -7,6 +7,8 @@ One random tensor is made for each element type and shape, and all layers share 
 bytes a step reads and from where, not on what they say, and in the file each layer has its own copy. Weights are
 valid blocks near 1/sqrt(width), so that activations and logits stay finite. The tokenizer is the default model's,
 padded with unused tokens to the vocabulary of the shape. What such a model generates is noise.
+
+With `--sparse` all weights are zeros that take no room on the disk: enough to look at a plan or to model a step.
 """
 
 from __future__ import annotations
@@ -137,12 +139,7 @@ def metadata(shape: Shape, mix: str) -> dict[str, Any]:
 
 def write(gguf: GGUFFile, path: Path) -> None:
     """Write a model in memory to a file."""
-    writer = GGUFWriter(path, gguf.architecture)
-    for key, value in gguf.metadata.items():
-        if key == "general.architecture":
-            continue  # the writer has it
-        adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-        adders.get(type(value), writer.add_array)(key, value)
+    writer = _described(gguf, path)
     for t in gguf.tensors.values():
         rows = t.data.reshape(*t.type.concrete()[:-1], -1)
         writer.add_tensor(t.name, rows, raw_dtype=GGMLQuantizationType[t.type.dtype.name.upper()])
@@ -150,6 +147,33 @@ def write(gguf: GGUFFile, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def write_sparse(shape: Shape, mix: str, path: Path) -> None:
+    """Write a model of zeros to a file that is one hole after its header."""
+    writer, size = _described(GGUFFile(path, metadata(shape, mix), {}), path), 0
+    for name, type in tensor_types(shape, mix):
+        dtype = GGMLQuantizationType[type.dtype.name.upper()]
+        writer.add_tensor_info(name, type.concrete(), np.dtype(np.float32), type.nbytes, raw_dtype=dtype)
+        size += type.nbytes + -type.nbytes % writer.data_alignment
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    begin = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(begin + -begin % writer.data_alignment + size)
+
+
+def _described(gguf: GGUFFile, path: Path) -> GGUFWriter:
+    """A writer that has the metadata."""
+    writer = GGUFWriter(path, gguf.architecture)
+    for key, value in gguf.metadata.items():
+        if key == "general.architecture":
+            continue  # the writer has it
+        adders = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        adders.get(type(value), writer.add_array)(key, value)
+    return writer
 
 
 def _matrix(type: TensorType, generator: torch.Generator) -> np.ndarray:
@@ -166,9 +190,13 @@ def main() -> int:
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("mix", choices=MIXES)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--sparse", action="store_true", help="zeros that take no room, for models of a step's time")
     args = parser.parse_args()
     started = perf_counter()
-    write(synthetic(SHAPES[args.shape], args.mix), args.out)
+    if args.sparse:
+        write_sparse(SHAPES[args.shape], args.mix, args.out)
+    else:
+        write(synthetic(SHAPES[args.shape], args.mix), args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e9:.2f} GB in {perf_counter() - started:.1f} s", file=sys.stderr)
     return 0
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from forge.amdgcn import emulate as machine
+from forge.amdgcn.code.instruction import Instruction
 from forge.amdgcn.emulate import NO_CHECKS, Checks, Emulation
 from forge.errors import DeviceError
 from forge.lower.device import CPU, Action, Captured
@@ -68,6 +69,13 @@ def emulate(launch: Launch, target: DeviceTarget, checks: Checks = NO_CHECKS, *,
     return run(compile_launch(launch, target), launch, checks, count=count)
 
 
-def run(object: CodeObject, launch: Launch, checks: Checks = NO_CHECKS, *, count: bool = False) -> Emulation:
+def run(
+    object: CodeObject,
+    launch: Launch,
+    checks: Checks = NO_CHECKS,
+    *,
+    count: bool = False,
+    trace: list[Instruction] | None = None,
+) -> Emulation:
     """Run a compiled launch on its arguments."""
-    return machine.run(object, launch.grid, launch.leaves(), checks, count=count)
+    return machine.run(object, launch.grid, launch.leaves(), checks, count=count, trace=trace)

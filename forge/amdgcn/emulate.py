@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import torch
 
 from forge.amdgcn.code.codeobject import KernelCode, kernels
 from forge.amdgcn.code.decode import decode_object
+from forge.amdgcn.code.instruction import Instruction
 from forge.amdgcn.code.tables import family, tables
 from forge.amdgcn.counters import Counters, banks, counters
 from forge.amdgcn.machine.dispatch import Dispatch
@@ -22,6 +23,7 @@ from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT
 from forge.amdgcn.machine.program import Bound, program
 from forge.amdgcn.state.memory import Memory
 from forge.amdgcn.state.traffic import Meter
+from forge.amdgcn.state.waves import Waves
 from forge.errors import UnsupportedError
 
 MAX_ARGUMENTS = 1 << 16  # bytes; HIP takes far fewer
@@ -93,15 +95,19 @@ def run(
     checks: Checks = NO_CHECKS,
     *,
     count: bool = False,
+    trace: list[Instruction] | None = None,
 ) -> Emulation:
     """Run a kernel on a grid of workgroups. Threads may run at once, launches of one kernel too.
 
     `given` has the arguments by the names of `object.parameters`: torch tensors of the CPU, which are changed in place,
-    and numbers. With `count`, the result has the counters of the launch; it takes a little longer. Raises
-    EmulationError where the code does what no device may be relied on to do.
+    and numbers. With `count`, the result has the counters of the launch; it takes a little longer. `trace` is given the
+    instructions that the first wave runs, in order. Raises EmulationError where the code does what no device may be
+    relied on to do.
     """
     code, loaded = load(object.binary, object.assembly, object.name, checks.waits)
     steps = {pc: replace(step) for pc, step in loaded.items()}  # to count in: what is loaded is shared
+    if trace is not None:
+        steps = {pc: replace(step, run=_traced(step, trace)) for pc, step in steps.items()}
     memory = Memory()
     parameters = [(name, type, given[name]) for name, type in object.parameters]
     arguments = kernarg(code, parameters, grid, object, memory)
@@ -121,6 +127,17 @@ def run(
     waves = groups * object.threads // code.wave
     counted = counters(steps.values(), meter, code.arch, code.wave, groups, waves)
     return Emulation(object, steps, executed, seconds, counted)
+
+
+def _traced(step: Bound, trace: list[Instruction]) -> Callable[[Waves], Any]:
+    """What a step does, with a note of it where the first wave is among those that do it."""
+
+    def run(w: Waves) -> Any:
+        if 0 in w.ids:
+            trace.append(step.instruction)
+        return step.run(w)
+
+    return run
 
 
 @lru_cache(maxsize=64)

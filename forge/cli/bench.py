@@ -7,6 +7,7 @@ forge bench ops --op linear                            single ops on their large
 forge bench ops --op linear --sweep                    the same at configurations near the one that is used
 forge bench ops --emulate gfx1100 --op linear          what their code for an AMD GPU does, counted on this CPU
 forge bench --emulate gfx1100                          the same of every op
+forge bench modelled model.gguf --target gfx1100       a decode step on a card that is not here, from a model of it
 
 What is counted are facts about the code (instructions, bytes, LDS conflicts, matrix products), and not a time.
 """
@@ -17,7 +18,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from forge.cli import counted, options
+from forge.cli import counted, modelled, options
 from forge.cli.terminal import emit, emit_json, loading, markdown, note
 from forge.errors import UsageError
 
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ops = kinds.add_parser("ops", help="single ops on their largest cases")
     ops.add_argument("--target", help='"auto", "cpu", "gpu" or "gpu:1"')
     ops.add_argument("--sweep", action="store_true", help="at each configuration that differs in one choice, too")
+    modelled.configure(kinds, _counts)
     for verb in (parser, ops):
         given: Any = argparse.SUPPRESS if verb is ops else None  # or what stands before WHAT would be forgotten
         verb.add_argument("--op", action="append", metavar="NAME", default=given, help="only this op; may be repeated")
@@ -63,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.kind == "model" and (args.emulate or args.op):
+    if args.kind in ("model", "modelled") and (args.emulate or args.op):
         raise UsageError("--emulate and --op are for single ops", remedy="forge bench ops --emulate ARCH")
     if args.emulate:
         if getattr(args, "target", None):
@@ -73,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         return counted.show(_chosen(args), args.emulate, args.output)
     if args.kind == "ops":
         return _ops(args)
+    if args.kind == "modelled":
+        return modelled.run(args)
     if args.kind is None:
         raise UsageError("nothing is said to be measured", remedy="forge bench model, ops, or --emulate ARCH")
     from forge.gguf import GGUFFile

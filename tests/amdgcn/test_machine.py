@@ -22,6 +22,7 @@ from forge.amdgcn.trap import BARRIER, LIMIT, UNINITIALIZED
 from forge.errors import EmulationError
 from forge.language import interpreted
 from forge.lower.launch import Launch
+from forge.lower.offline import compile_launch
 from forge.target import TARGETS
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
@@ -274,3 +275,27 @@ def test_every_wave_of_the_grid_counts_its_instructions(arch, programs):
     assert torch.equal(x, y)
     assert counts == {2 * programs}
     assert done.instructions == sum(step.executed for step in done.steps.values())
+
+
+@triton.jit
+def _turns(y_ptr, BLOCK: tl.constexpr):
+    """Program p goes round its loop p times."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    y = tl.zeros([BLOCK], tl.float32)
+    for _ in range(tl.program_id(0)):
+        y = tl.exp2(y)
+    tl.store(y_ptr + at, y)
+
+
+def test_a_trace_is_what_the_first_wave_ran(arch):
+    """Whatever waves that part from it do beside it: the first program goes round no loop."""
+    target, options = TARGETS[arch], {"num_warps": 1, "BLOCK": TARGETS[arch].wave, "enable_fp_fusion": True}
+    traces = []
+    for programs in (1, 4):
+        launch = Launch(_turns, (programs, 1, 1), (torch.zeros(programs * target.wave),), options)
+        trace = []
+        done = bridge.run(compile_launch(launch, target), launch, trace=trace)
+        traces.append([instruction.pc for instruction in trace])
+        assert done.instructions == sum(step.executed for step in done.steps.values())
+        assert programs > 1 or len(trace) == done.instructions
+    assert traces[0] == traces[1] and len(traces[0]) < done.instructions / 4

@@ -57,6 +57,20 @@ def test_the_gguf_package_reads_back_what_was_written(synthetic, tiny_shape, tin
         assert tuple(int(n) for n in reversed(read[name].shape)) == tensor.type.concrete()
 
 
+def test_a_sparse_file_has_the_same_tensors_and_takes_no_room(synthetic, tmp_path):
+    import forge
+
+    shape, path = replace(synthetic.SHAPES["1b"], vocab=8200), tmp_path / "sparse.gguf"
+    synthetic.write_sparse(shape, "Q4_K_M", path)
+    assert path.stat().st_size > 600e6 and path.stat().st_blocks * 512 < 10e6
+    with GGUFFile.open(path) as gguf:
+        types = dict(synthetic.tensor_types(shape, "Q4_K_M"))
+        assert {name: t.type for name, t in gguf.tensors.items()} == types
+        assert forge.compile(gguf, target="gfx942", context=64).vocab_size == 8200
+    last = max(GGUFReader(path).tensors, key=lambda t: t.data_offset)
+    assert last.data_offset + last.n_bytes <= path.stat().st_size < last.data_offset + last.n_bytes + 32
+
+
 def test_it_generates_through_the_command_line(forge, tiny_model):
     output = forge("run", tiny_model, "-p", "hello", "--max-tokens", 5, "--ignore-eos", "--json").json["outputs"][0]
     assert len(output["token_ids"]) == 5 and output["error"] is None

@@ -33,16 +33,16 @@ def checked(instruction: Instruction, family: str, touched: Registers, run: Exec
     Loads of one counter fill their registers in order, but for scalar ones: where they fill the same register (or its
     two halves), none has to wait for the other.
     """
-    limits = _limits(instruction, family)
-    if limits:
+    allowed = limits(instruction, family)
+    if allowed:
 
         def wait(w: Waves) -> object:
-            for counter, limit in limits.items():
+            for counter, limit in allowed.items():
                 _retire(w, counter, limit)
             return run(w)
 
         return wait
-    raised = _raised(instruction, family)
+    raises = raised(instruction, family)
     ordered = instruction.encoding != "SMEM"
     signals = instruction.name in ("s_barrier", "s_barrier_signal")
 
@@ -51,19 +51,19 @@ def checked(instruction: Instruction, family: str, touched: Registers, run: Exec
             before = _told(LGKM, family)
             raise Fault(WAIT, f"writes to LDS are outstanding at a barrier; no wait for {before} precedes it")
         for load in w.pending:
-            in_turn = load.counter == raised and load.ordered and ordered
+            in_turn = load.counter == raises and load.ordered and ordered
             if load.registers & (touched.reads if in_turn else touched.reads | touched.writes):
                 between = _told(load.counter, family)
                 raise Fault(WAIT, f"it uses a register that a load fills; no wait for {between} stands between them")
         result = run(w)
-        if raised:
-            w.pending.append(Pending(raised, touched.writes, ordered))
+        if raises:
+            w.pending.append(Pending(raises, touched.writes, ordered))
         return result
 
     return execute
 
 
-def _raised(instruction: Instruction, family: str) -> str | None:
+def raised(instruction: Instruction, family: str) -> str | None:
     """The counter that a memory instruction raises until it is done."""
     name, encoding = instruction.name, instruction.encoding
     if "inv" in name.split("_") or "wb" in name:
@@ -78,7 +78,7 @@ def _raised(instruction: Instruction, family: str) -> str | None:
     return None
 
 
-def _limits(instruction: Instruction, family: str) -> dict[str, int]:
+def limits(instruction: Instruction, family: str) -> dict[str, int]:
     """Of each counter that an instruction waits for, how many of the newest operations may still be outstanding."""
     name = instruction.name
     if not name.startswith(("s_waitcnt", "s_wait_")) or "SIMM16" not in instruction.operands:
