@@ -35,6 +35,10 @@ class Part:
     sample: Sample
     rate: Rate
 
+    def share_of(self, step: Breakdown) -> float:
+        """Of the sum of a step's parts."""
+        return self.rate.seconds / step.total.seconds
+
     def json(self) -> dict[str, Any]:
         shown = {"op": self.name, "calls": self.calls, "launches": self.launches}
         return shown | self.rate.json() | {"spread": self.sample.spread}

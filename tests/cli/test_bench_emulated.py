@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forge.bench.emulated import cases, sized, units_of
-from forge.cli.counted import WAVE
+from forge.cli.bench.counted import WAVE
 from forge.kernels import load
 from forge.language import interpreted
 from forge.lower.select import call_of

@@ -51,7 +51,7 @@ def test_usage_that_argparse_refuses_is_2(forge, argv):
 
 def test_bench_without_a_subject_says_which_there_are(forge):
     result = forge("bench")
-    assert result.code == 2 and result.out == "" and "model, ops, or --emulate" in result.err
+    assert result.code == 2 and result.out == "" and "--emulate ARCH" in result.err
 
 
 def _families(cls):

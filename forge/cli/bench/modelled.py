@@ -1,4 +1,4 @@
-"""The table of `forge bench modelled`: what a decode step would take on a card that need not be here, and why.
+"""`forge bench modelled`: what a decode step would take on a card that need not be here, and why.
 
 forge bench modelled model.gguf --target gfx1100                   each kind of node in a step of one token
 forge bench modelled model.gguf --target gfx942 --seqs 1,8,64 -d 4096
@@ -7,14 +7,17 @@ forge bench modelled model.gguf --target gfx942 --seqs 1,8,64 -d 4096
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from forge.cli import options
-from forge.cli.terminal import emit, emit_json, markdown, note
+from forge.cli.bench.counts import counts
+from forge.cli.bench.report import Report
+from forge.cli.terminal import markdown, note
 
 if TYPE_CHECKING:
     from forge.bench.modelled import NodeModel, StepModel
 
+HELP = "time of a decode step on a card that is not here, from a model of it"
 ABOUT = (
     "Modelled, not measured: no card has run this. Registers, spills and LDS are of compiled code, instructions and "
     "bytes in flight of emulated code."
@@ -34,13 +37,10 @@ CODE = (
 )
 
 
-def configure(kinds: Any, counts: Any) -> None:
-    """The verb among those of `forge bench`; `counts` reads a list of numbers."""
-    parser = kinds.add_parser("modelled", help="time of a decode step on a card that is not here, from a model of it")
+def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     parser.add_argument("--seqs", type=counts, default=(1,), metavar="N,..", help="sequences in a step, by default 1")
-    parser.add_argument("-d", "--depth", type=int, default=512, metavar="N", help="tokens before it, by default 512")
-    parser.add_argument("-o", "--output", choices=("md", "json"), default=argparse.SUPPRESS)
+    parser.add_argument("-d", "--n-depth", type=int, default=512, metavar="N", help="tokens before it, by default 512")
     options.add_compile_flags(parser)
 
 
@@ -52,29 +52,29 @@ def run(args: argparse.Namespace) -> int:
     card = card_of(model.target.arch)
     steps = []
     for seqs in args.seqs:
-        steps.append(model_step(model, card, seqs, args.depth))
+        steps.append(model_step(model, card, seqs, args.n_depth))
         note(f"{seqs} sequences: {steps[-1].tokens_per_second:,.1f} tokens/s, modelled")
-    if args.output == "json":
-        emit_json({"about": ABOUT if card.target.backend == "hip" else BARE, "steps": [step.json() for step in steps]})
-        return 0
-    for step in steps:
-        _print(step)
+    shown = [step.json() for step in steps]
+    rows = [{"seqs": step["seqs"], "depth": step["depth"]} | node for step in shown for node in step["nodes"]]
+    about = {"about": ABOUT if card.target.backend == "hip" else BARE}
+    report = Report("bench_modelled", about, rows, lambda: "\n".join(map(_text, steps)), {"steps": shown})
+    report.emit(args.output)
     return 0
 
 
-def _print(step: StepModel) -> None:
+def _text(step: StepModel) -> str:
     bare = step.card.target.backend != "hip"
-    emit(f"\n{step.card.name} ({step.card.arch}): {step.seqs} tokens, a sequence each, at a depth of {step.depth}\n")
     columns = ("op", "kernel", "operands", ">nodes", ">us", ">share", "bound", ">us of memory", *(() if bare else CODE))
-    emit(markdown(columns, [_cells(node, step.seconds) for node in step.nodes]))
-    emit(
+    lines = [
+        f"\n{step.card.name} ({step.card.arch}): {step.seqs} tokens, a sequence each, at a depth of {step.depth}\n",
+        markdown(columns, [_cells(node, step.seconds) for node in step.nodes]),
         f"\n{step.launches} nodes, {step.bytes / 1e9:.3f} GB: {step.seconds * 1e6:,.0f} us, "
         f"{step.tokens_per_second:,.1f} tokens/s, {step.tokens_per_second / step.limit:.0%} of {step.limit:,.1f}, "
-        "which the bytes alone allow."
-    )
-    emit(BARE if bare else ABOUT)
-    for name, figure in step.card.sources.items():
-        emit(f"- {name}: {figure.value:,g} ({figure.source})")
+        "which the bytes alone allow.",
+        BARE if bare else ABOUT,
+        *(f"- {name}: {figure.value:,g} ({figure.source})" for name, figure in step.card.sources.items()),
+    ]
+    return "\n".join(lines)
 
 
 def _cells(node: NodeModel, whole: float) -> tuple[object, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from forge.cli.terminal import emit, emit_json, markdown
+from forge.cli.bench.report import Report
+from forge.cli.terminal import markdown
 
 if TYPE_CHECKING:
     from forge.bench.emulated import CountedRow
@@ -23,19 +24,20 @@ WAVE = {  # columns of instructions a wave, and the kinds in each
 UNIT = (">bytes", ">VALU lanes", ">multiply-adds", "a")
 
 
-def show(ops: Mapping[str, Op], arch: str, output: str) -> int:
-    """Count `ops` on `arch` and print what was found."""
+def report(ops: Mapping[str, Op], arch: str) -> Report:
+    """Count `ops` on `arch`."""
     from forge.bench.emulated import count
     from forge.lower.devices import named
 
     rows = list(count(ops, named(arch)))
-    if output == "json":
-        emit_json({"target": arch, "about": NO_TIMES, "rows": [row.json() for row in rows]})
-        return 0
+    about = {"target": arch, "about": NO_TIMES}
+    return Report("bench_counts", about, [row.json() for row in rows], lambda: _text(rows))
+
+
+def _text(rows: Sequence[CountedRow]) -> str:
     columns = ("kernel", "case", ">waves", *(f">{name}" for name in WAVE), ">conflicts", ">masked", ">idle", *UNIT)
-    emit(markdown((*columns, ">emulator s"), [_cells(row) for row in rows]))
-    emit(f"\nInstructions and LDS conflict cycles are a wave's; bytes are those loaded. {NO_TIMES}")
-    return 0
+    table = markdown((*columns, ">emulator s"), [_cells(row) for row in rows])
+    return f"{table}\n\nInstructions and LDS conflict cycles are a wave's; bytes are those loaded. {NO_TIMES}"
 
 
 def _cells(row: CountedRow) -> tuple[object, ...]:
