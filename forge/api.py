@@ -45,6 +45,7 @@ def compile(
     max_logits: int | None = None,
     page_size: int = 16,
     memory: int | None = None,
+    plain: bool = False,
 ) -> CompiledModel:
     """Compile a GGUF model for a target. A graph is compiled by `compile_graph`.
 
@@ -59,6 +60,7 @@ def compile(
     max_logits   positions a step whose logits may be asked for, by default one a sequence; at most max_tokens
     page_size    tokens whose keys and values lie in one page
     memory       bytes that may be used, by default what is free
+    plain        to look into a defect: each op by itself, launched one by one, each step after the last; slow
 
     Nothing is loaded until the model first runs. Raises UsageError for an argument that is out of its range,
     FileFormatError, UnsupportedError, MemoryPlanError.
@@ -67,11 +69,12 @@ def compile(
     device = arguments.device_of(target)
     found = device.target
     act, quantize = arguments.dtype_of(dtype, found), arguments.activations_of(activations, found)
-    budget = arguments.memory_of(memory)
+    budget, plain = arguments.memory_of(memory), arguments.switch_of("plain", plain)
     whole = read_model(gguf)
     given = dict(context=context, max_tokens=max_tokens, max_seqs=max_seqs, max_logits=max_logits, page_size=page_size)
     sizes = arguments.sizes_of(given, whole.context, found)
-    return CompiledModel(whole, GGUFSource(gguf), device, act=act, activations=quantize, memory=budget, **vars(sizes))
+    options = dict(act=act, activations=quantize, memory=budget, plain=plain, **vars(sizes))
+    return CompiledModel(whole, GGUFSource(gguf), device, **options)
 
 
 def compile_graph(
@@ -80,6 +83,7 @@ def compile_graph(
     target: str | DeviceTarget | Device = "auto",
     weights: Mapping[str, Any] | None = None,
     activations: str = "float",
+    plain: bool = False,
 ) -> CompiledGraph:
     """Compile an op graph for a target.
 
@@ -87,6 +91,7 @@ def compile_graph(
     weights      the tensors that the graph's weights are made of, by the names in the graph: torch tensors, or `Packed`
                  ones of block types. They may lack as long as only the plan and the kernels are looked at.
     activations  what linears with quantized weights take: "float", or on a GPU "a16" or "a8"
+    plain        as of `compile`
 
     Raises UsageError for an argument that is out of its range, GraphError for a graph that breaks a rule,
     UnsupportedError.
@@ -95,7 +100,7 @@ def compile_graph(
     device = arguments.device_of(target)
     quantize = arguments.activations_of(activations, device.target)
     source = arguments.weights_of(weights, whole)
-    return CompiledGraph(whole, device, source, activations=quantize)
+    return CompiledGraph(whole, device, source, activations=quantize, plain=arguments.switch_of("plain", plain))
 
 
 class LLM:

@@ -41,6 +41,9 @@ def add_compile_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--context", type=int, metavar="N", help="tokens a sequence may reach")
     group.add_argument("--max-seqs", type=int, metavar="N", help="sequences that run at a time")
     group.add_argument("--memory", type=byte_count, metavar="BYTES", help="memory to use at most: 800M, 20G")
+    group.add_argument(
+        "--plain", action="store_true", help="to look into a defect: each op by itself, one by one; slow"
+    )
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +65,7 @@ def model_path(args: argparse.Namespace) -> Path:
 
 def compile_options(args: argparse.Namespace, **override: Any) -> dict[str, Any]:
     """The flags as keyword arguments of `forge.compile` and `forge.LLM`."""
-    names = ("target", "dtype", "activations", "context", "max_seqs", "memory")
+    names = ("target", "dtype", "activations", "context", "max_seqs", "memory", "plain")
     return {name: getattr(args, name) for name in names} | override
 
 

@@ -77,6 +77,13 @@ def memory_of(memory: Any) -> int | None:
     return None if memory is None else _count("memory", memory, None)
 
 
+def switch_of(name: str, value: Any) -> bool:
+    """An option that is on or off."""
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "True or False")
+    return value
+
+
 def sizes_of(given: Mapping[str, Any], longest: int, target: DeviceTarget) -> Sizes:
     """The sizes that were `given` by the names of `Sizes`, or None each, of a model made for `longest` tokens."""
     counts = {name: _count(name, value, LARGEST) for name, value in given.items() if value is not None}

@@ -34,11 +34,12 @@ class CompiledGraph:
         source: TensorSource | None = None,
         *,
         activations: str = "float",
+        plain: bool = False,
         store: TuningStore | None = None,
     ) -> None:
         self.on = find(on)
         self.target = self.on.target
-        self.plan = Plan(optimize(graph, options(activations)), self.target, store or TuningStore())
+        self.plan = Plan(optimize(graph, options(activations)), self.target, store or TuningStore(), plain)
         self.graph = self.plan.graph
         self._source = source or TensorSource({})
         self._executable: Executable | None = None

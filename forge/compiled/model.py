@@ -61,12 +61,14 @@ class CompiledModel:
         max_logits: int,
         page_size: int,
         memory: int | None,
+        plain: bool = False,
         store: TuningStore | None = None,
     ) -> None:
         self.model, self.config = model, model.config
         self.on = find(on)
         self.target, self.context_length = self.on.target, context
         self.source, self._store = source, store or TuningStore()
+        self.plain = plain
         self._precision, self._options = Precision(act), options(activations)
         self._executable: Executable | None = None
         self._lock = threading.RLock()  # reentrant: the handler of a signal may close what is being loaded
@@ -87,13 +89,14 @@ class CompiledModel:
         return optimize(self.built(), self._options, name)
 
     def _plan(self, limits: Limits) -> Plan:
-        return Plan(optimize(self.model.graph(limits, self._precision), self._options), self.target, self._store)
+        graph = optimize(self.model.graph(limits, self._precision), self._options)
+        return Plan(graph, self.target, self._store, self.plain)
 
     def _fit(self, one: Plan, per_seq: int, max_seqs: int, memory: int | None) -> int:
         """How many pages: one full context for every sequence, or as many as the memory left over holds."""
         page, slots = one.state_bytes("pages"), one.state_bytes("sequence")
         activations = one.arena + one.state_bytes("step")
-        graphs = one.graphs if self.on.captures else 0
+        graphs = one.graphs if self.goes_ahead else 0
         self.budget = Budget(one.weight_bytes, 0, activations, one.scratch, self._free(memory), slots, graphs)
         left = self.budget.free - self.budget.total
         if left < per_seq * page:
@@ -131,7 +134,7 @@ class CompiledModel:
 
     @property
     def goes_ahead(self) -> bool:
-        return self.on.captures
+        return self.on.captures and not self.plain
 
     @property
     def device(self) -> torch.device:

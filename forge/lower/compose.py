@@ -3,7 +3,7 @@
 Every fused call is first expanded into what it equals, and then the rules of all fused ops are applied, but for those
 whose call no kernel serves at these sizes, or that the tuning store says are better composed. So fusing is never a
 risk: where a fused op's kernel ends, a smaller fusion takes its place, or the parts. Which graph comes of it depends
-on the sizes by what is served alone; few distinct ones do, and each is made once.
+on the sizes by what is served alone; few distinct ones do, and each is made once. A plain graph stays in parts.
 """
 
 from __future__ import annotations
@@ -112,14 +112,14 @@ class Lowered:
 
 
 class Composer:
-    """Gives a graph lowered at any sizes. One thread may use it at a time."""
+    """Gives a graph lowered at any sizes, with nothing fused if `plain`. One thread may use it at a time."""
 
-    def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore) -> None:
+    def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore, *, plain: bool = False) -> None:
         self._target, self._store = target, store
         fused: dict[Op | None, None] = {}  # those of the graph before others that replace as much
         self._parts = expand(graph, lambda node: fused.setdefault(node.op) is None)
         fused |= {op: None for op in load().values() if op.equals}
-        self._fused = tuple(op for op in fused if op is not None)
+        self._fused = () if plain else tuple(op for op in fused if op is not None)
         self._kinds: dict[Any, Kind] = {}
         self._lowered: list[Lowered] = []
 

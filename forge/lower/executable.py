@@ -79,7 +79,7 @@ class Executable:
         self._staging = Staging(self._inputs.values(), on)
         self._bindings: OrderedDict[tuple[int, ...], Binding] = OrderedDict()
         once = [n.name for n in plan.graph.states("sequence")]
-        self.replays = Replays(on, self.states, once, plan.graphs) if on.captures else None
+        self.replays = Replays(on, self.states, once, plan.graphs) if on.captures and not plan.plain else None
 
     def run(self, inputs: Mapping[str, np.ndarray | torch.Tensor]) -> Mapping[str, Any]:
         """Outputs by name. `inputs` are arrays or CPU tensors whose shapes give the symbols their sizes.

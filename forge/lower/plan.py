@@ -27,12 +27,14 @@ GRAPH = 4 << 20
 class Plan:
     """An optimized graph with its memory and its weights' layouts, for one target. Immutable.
 
+    A `plain` one is for looking into a defect: no calls are fused, and no steps are replayed.
     What is asked of it is worked out on first use, by one thread at a time.
     """
 
     graph: Graph
     target: DeviceTarget
     store: TuningStore
+    plain: bool = False
 
     def schedule(self, sizes: Sizes) -> Schedule:
         """What runs when the symbols have these sizes."""
@@ -90,7 +92,7 @@ class Plan:
 
     @cached_property
     def _composer(self) -> Composer:
-        return Composer(self.graph, self.target, self.store)
+        return Composer(self.graph, self.target, self.store, plain=self.plain)
 
     @property
     def weight_bytes(self) -> int:

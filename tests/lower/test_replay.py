@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lower.capturing import Capturing
 
 import forge
 from forge.api import DEFAULT_MODEL
 from forge.bench.breakdown import batch_of
 from forge.errors import DeviceError
 from forge.language import interpreted
-from forge.lower.device import CPU, Captured
 from forge.lower.replay import Replays
 
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
-
-
-class Capturing(CPU):
-    """A CPU with graphs of launches: a graph runs its calls, unless `fault` makes another of them."""
-
-    name, captures = "capturing", True
-
-    def __init__(self, fault=lambda calls: calls, nbytes=10):
-        super().__init__()
-        self.fault, self.nbytes, self.replayed = fault, nbytes, 0
-
-    def capture(self, calls):
-        graph = self.fault(list(calls))
-
-        def replay():
-            self.replayed += 1
-            for call in graph:
-                call()
-
-        return Captured(replay, self.nbytes)
 
 
 class Counter:
