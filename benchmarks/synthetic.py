@@ -52,8 +52,8 @@ class Shape:
 
 # Llama-3.1-8B, Llama-3.2-1B, Qwen2.5-0.5B
 SHAPES = {
-    "8b": Shape("llama", 32, 4096, 14336, 32, 8, 128, 128256, 5e5, 1e-5),
-    "1b": Shape("llama", 16, 2048, 8192, 32, 8, 64, 128256, 5e5, 1e-5),
+    "8b": Shape("llama", 32, 4096, 14336, 32, 8, 128, 128256, 5e5, 1e-5, context=131072),
+    "1b": Shape("llama", 16, 2048, 8192, 32, 8, 64, 128256, 5e5, 1e-5, context=131072),
     "0.5b": Shape("qwen2", 24, 896, 4864, 14, 2, 64, 151936, 1e6, 1e-6),
 }
 # The type of most weights, and that of those which llama.cpp keeps more precise.

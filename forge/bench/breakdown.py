@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from forge.bench.roofline import Rate
+from forge.bench.roofline import Rate, cost_of
 from forge.bench.timing import REPETITIONS, Sample, time_graph, time_host
-from forge.graph.ir import Node, Value
+from forge.graph.ir import Node
 from forge.graph.op import Cost
-from forge.graph.types import TensorType, tensor
 from forge.lower.sizes import Sizes, padded
 from forge.runtime.batch import Batch, BatchBuilder
 from forge.runtime.params import SamplingParams
@@ -90,7 +89,7 @@ def measure(
     if model.target.kind == "gpu":
         sizes = padded(sizes, model.plan.bounds)  # as the step was that filled the inputs
     binding = executable.bind(sizes)
-    used = tensor("i32", 1, -(-context // model.page_size))
+    pages = -(-context // model.page_size)
     groups: dict[str, list[tuple[Node, Callable[[], Any]]]] = {}
     for node, task in binding.tasks:
         groups.setdefault(_name(node, sizes, by_shape), []).append((node, task))
@@ -100,7 +99,7 @@ def measure(
         nodes = list(dict.fromkeys(node for node, _ in tasks))
         calls = [task for _, task in tasks]
         sample = time_graph(calls, model.on, repetitions) if on_gpu else time_host(_in_turn(calls), repetitions)
-        cost = sum((_cost(node, sizes, used) for node in nodes), Cost())
+        cost = sum((cost_of(node, sizes, pages) for node in nodes), Cost())
         parts.append(Part(name, len(nodes), len(calls), sample, Rate(sample.median, cost, model.on)))
     parts.sort(key=lambda p: -p.rate.seconds)
     captured = time_graph([task for _, task in binding.tasks], model.on, repetitions) if on_gpu else None
@@ -139,15 +138,3 @@ def _name(node: Node, sizes: Sizes, by_shape: bool) -> str:
     if not by_shape:
         return node.op.name
     return f"{node.op.name}({', '.join(str(v.type.bind(sizes)) for v in node.inputs if v is not None)})"
-
-
-def _cost(node: Node, sizes: Sizes, used: TensorType) -> Cost:
-    """The op's cost; page tables count for the pages in use, not for those that there is room for."""
-
-    def type_of(value: Value | None) -> TensorType | None:
-        if value is None:
-            return None
-        return used if (value.node.leaf and value.node.name == "page_table") else value.type.bind(sizes)
-
-    assert node.op is not None
-    return node.op.cost(*(type_of(v) for v in node.inputs), **node.attrs)

@@ -1,9 +1,12 @@
 """Tokens per second of a whole model, by the tests that llama-bench made usual.
 
-    pp N    N tokens of one prompt, of which only the last wants logits
-    tg N    N tokens one by one from an empty context, each sampled id fed back
+    pp N      N tokens of a prompt, of which only the last wants logits
+    tg N      N tokens one by one, each sampled id fed back, after one token
+    pp P+tg N a prompt of P tokens and then N steps of a token, timed as one
+    @ d N     the same with N tokens in the KV cache before it, which are computed once and are not in the time
+    x S       the same of S sequences at a time, each with pages of its own; tokens count together
 
-Both go through the engine as a request of a user does: scheduling, pages and sampling are in the time.
+They go through the engine as a request of a user does: scheduling, pages and sampling are in the time.
 """
 
 from __future__ import annotations
@@ -14,32 +17,55 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from forge.bench.captured import step_alone
+from forge.bench.held import Held, raise_errors
+from forge.bench.limit import Limit, Rates, limit_of
 from forge.errors import UsageError
 from forge.runtime.engine import Engine
-from forge.runtime.params import SamplingParams
 
 if TYPE_CHECKING:
+    from forge.bench.timing import Sample
     from forge.compiled import CompiledModel
+
+SETTLED = 4  # steps after which a device's graph of a step is captured, compared and in use
 
 
 @dataclass(frozen=True)
 class Test:
-    """`kind` "pp" or "tg", of `tokens` tokens in each of `seqs` requests at a time."""
+    """`prompt` tokens at once and `gen` one by one, of each of `seqs` sequences, with `depth` tokens before them."""
 
-    kind: str
-    tokens: int
+    prompt: int = 0
+    gen: int = 0
+    depth: int = 0
     seqs: int = 1
 
+    @property
+    def tokens(self) -> int:
+        """Of one sequence, which count."""
+        return self.prompt + self.gen
+
+    @property
+    def context(self) -> int:
+        """Tokens that a sequence comes to, with the one before tg, or the one that pp gives."""
+        return self.depth + self.tokens + 1
+
     def __str__(self) -> str:
-        return f"{self.kind}{self.tokens}" + (f" x{self.seqs}" if self.seqs > 1 else "")
+        parts = [f"{kind}{count}" for kind, count in (("pp", self.prompt), ("tg", self.gen)) if count]
+        seqs = f" x{self.seqs}" if self.seqs > 1 else ""
+        return "+".join(parts) + seqs + (f" @ d{self.depth}" if self.depth else "")
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """The repetitions of one test: tokens per second of all its requests together."""
+    """The repetitions of one test: tokens per second of all its sequences together, and what the device allows.
+
+    `graph` is the time of a step of tg as a captured graph alone, at the test's mean context.
+    """
 
     test: Test
     rates: tuple[float, ...]
+    limit: Limit
+    graph: Sample | None = None
 
     @property
     def mean(self) -> float:
@@ -49,57 +75,81 @@ class ModelRow:
     def stddev(self) -> float:
         return statistics.stdev(self.rates) if len(self.rates) > 1 else 0.0
 
+    @property
+    def share(self) -> float:
+        """Of the limit, 0 to 1."""
+        return self.mean / self.limit.tokens_per_second
+
+    @property
+    def graph_rate(self) -> float | None:
+        """Tokens per second if steps were nothing but the captured graph."""
+        return None if self.graph is None else self.test.seqs / self.graph.median
+
     def json(self) -> dict[str, Any]:
-        return {
-            "test": str(self.test),
-            "tokens": self.test.tokens,
-            "seqs": self.test.seqs,
-            "tokens_per_second": self.mean,
-            "stddev": self.stddev,
-            "median": statistics.median(self.rates),
-            "min": min(self.rates),
-            "max": max(self.rates),
-            "samples": list(self.rates),
-        }
+        test = self.test
+        shown = {"test": str(test), "n_prompt": test.prompt, "n_gen": test.gen, "n_depth": test.depth}
+        shown |= {"tokens": test.tokens, "seqs": test.seqs, "tokens_per_second": self.mean, "stddev": self.stddev}
+        shown |= {"median": statistics.median(self.rates), "min": min(self.rates), "max": max(self.rates)}
+        shown |= {"limit": self.limit.tokens_per_second, "share_of_limit": self.share, "bound": self.limit.bound}
+        if self.graph_rate is not None:
+            shown |= {"graph_tokens_per_second": self.graph_rate, "share_of_graph": self.mean / self.graph_rate}
+        return shown | {"samples": list(self.rates)}
 
 
-def check(model: CompiledModel, tests: Sequence[Test]) -> None:
-    """Raise UsageError for a test that the model's context cannot hold."""
+def check(model: CompiledModel, tests: Sequence[Test], *, graph: bool = False) -> None:
+    """Raise UsageError for a test that the model's context or its pages cannot hold, or without graphs of launches."""
     for test in tests:
-        if test.tokens + 1 > model.context_length:
+        if test.context > model.context_length:
             raise UsageError(
-                f"{test} needs a context of {test.tokens + 1} tokens; the model is compiled for {model.context_length}",
+                f"{test} needs a context of {test.context} tokens; the model is compiled for {model.context_length}",
                 remedy="a larger --context, or fewer tokens",
             )
+        if test.seqs > model.max_seqs:
+            raise UsageError(
+                f"{test} is of {test.seqs} sequences; the model is compiled for {model.max_seqs} at a time",
+                remedy="a larger --max-seqs, or none",
+            )
+        need = test.seqs * -(-(test.context - 1) // model.page_size)
+        if need > model.num_pages:
+            raise UsageError(
+                f"{test} needs {need} pages of {model.page_size} tokens; there are {model.num_pages}",
+                remedy="fewer sequences, fewer tokens, or more --memory",
+            )
+    if graph and not model.on.captures:
+        raise UsageError(f"{model.on} has no graphs of launches to compare with", remedy="a GPU, or no --graph")
 
 
-def measure(model: CompiledModel, tests: Sequence[Test], repetitions: int) -> Iterator[ModelRow]:
-    """A row for each test, as it is done; each test runs once before it is timed.
+def measure(
+    model: CompiledModel, tests: Sequence[Test], repetitions: int, rates: Rates, *, graph: bool = False
+) -> Iterator[ModelRow]:
+    """A row for each test, as it is done; with `graph`, of tg the captured graph's time too.
 
-    Raises UsageError as `check` does, and RequestError for a test that the model's pages cannot hold.
+    Each test runs before it is timed, until kernels are compiled and graphs are captured. Raises as `check` does,
+    UnsupportedError for a depth that the model's state does not allow, and whatever ends a request.
     """
-    check(model, tests)
+    check(model, tests, graph=graph)
     engine = Engine(model, None)
+    held = Held(engine, model.vocab_size)
     for test in tests:
-        _run(engine, test, model.vocab_size)
-        yield ModelRow(test, tuple(_run(engine, test, model.vocab_size) for _ in range(repetitions)))
+        settled = engine.stats.steps + (SETTLED if model.on.captures else 1)
+        while engine.stats.steps < settled:
+            _run(engine, held, test)
+        found = tuple(_run(engine, held, test) for _ in range(repetitions))
+        mean_context = test.depth + (test.gen + 1) // 2
+        alone = step_alone(model, engine, held, test.seqs, mean_context) if graph and not test.prompt else None
+        yield ModelRow(test, found, limit_of(model, test, rates), alone)
+    held.release()
 
 
-def _run(engine: Engine, test: Test, vocab: int) -> float:
+def _run(engine: Engine, held: Held, test: Test) -> float:
     """Tokens per second of one repetition."""
-    prompt_len, count = (test.tokens, 1) if test.kind == "pp" else (1, test.tokens)
-    params = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
-    prompts = [[(7 + 31 * i + 101 * s) % vocab for i in range(prompt_len)] for s in range(test.seqs)]
+    # A step more than tokens of tg follow a prompt, whose own step gives the first: so pp and tg do the same alone.
+    outputs = test.gen + 1 if test.prompt else test.gen
+    held.begin(test.depth, test.seqs, test.prompt or 1, outputs)
     started = perf_counter()
-    for prompt in prompts:
-        engine.add(prompt, params)
     finished = 0
     while engine.has_work:
-        for output in engine.step():
-            for completion in output.outputs:
-                if completion.error is not None:
-                    raise completion.error
-            finished += output.finished
+        finished += sum(output.finished for output in raise_errors(engine.step()))
     elapsed = perf_counter() - started
     assert finished == test.seqs
     return test.seqs * test.tokens / elapsed

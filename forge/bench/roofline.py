@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from forge.graph.ir import Node, Value
 from forge.graph.op import Cost
+from forge.graph.types import TensorType, tensor
 from forge.lower.device import Device
+from forge.lower.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,21 @@ class Rate:
     @property
     def _compute(self) -> float:
         return self.cost.flops / (self.device.tflops * 1e12)
+
+
+def cost_of(node: Node, sizes: Sizes, pages: int) -> Cost:
+    """The cost of a call at `sizes`, with page tables of `pages` a sequence instead of those that there is room for."""
+
+    def type_of(value: Value | None) -> TensorType | None:
+        if value is None:
+            return None
+        bound = value.type.bind(sizes)
+        return tensor("i32", bound.concrete()[0], pages) if is_page_table(value) else bound
+
+    assert node.op is not None
+    return node.op.cost(*(type_of(v) for v in node.inputs), **node.attrs)
+
+
+def is_page_table(value: Value | None) -> bool:
+    """Whether it is the step's input that says in which pages sequences lie."""
+    return value is not None and value.node.leaf is not None and value.node.name == "page_table"

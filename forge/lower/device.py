@@ -88,7 +88,7 @@ class CPU:
 
     @cached_property
     def tflops(self) -> float:
-        return product_tflops()
+        return product_tflops(self.torch_device, "f32")
 
     def free_memory(self) -> int:
         return int(SHARE * spare_memory())

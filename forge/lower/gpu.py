@@ -12,7 +12,7 @@ from forge.errors import DeviceError, MissingDependencyError, UnsupportedError
 from forge.language import interpreted
 from forge.lower.device import SHARE, Action, Captured
 from forge.lower.launch import Launch, Task
-from forge.lower.rates import copied_gbps
+from forge.lower.rates import copied_gbps, product_tflops
 from forge.target import TARGETS, DeviceTarget
 from forge.triton_internals import launcher
 
@@ -49,11 +49,14 @@ class GPU:
             return measured
         return float(2 * clock * 1e3 * width / 8 / 1e9)  # kHz, bits; two transfers a cycle
 
-    @property
+    @cached_property
     def tflops(self) -> float:
-        """The data sheet's, for the compute units that this one has."""
-        whole = TARGETS[self.target.arch]
-        return whole.tflops * self.target.compute_units / whole.compute_units
+        """By a product of the vendor's library, measured once."""
+        import torch
+
+        measured = product_tflops(self.torch_device, "f16")
+        torch.cuda.empty_cache()
+        return measured
 
     def free_memory(self) -> int:
         """With what torch's allocator keeps of tensors that are gone, which it gives to the next ones."""

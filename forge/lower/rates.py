@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 COPIED = {"cpu": 128 << 20, "cuda": 1 << 30}  # bytes: several times the largest cache
+MULTIPLIED = {"cpu": 1024, "cuda": 8192}  # rows and columns: enough work for all compute units
 REPETITIONS = 5  # of which the quickest counts
 
 
@@ -24,13 +25,13 @@ def copied_gbps(device: torch.device) -> float:
     return 2 * source.numel() / _quickest(lambda: to.copy_(source), device) / 1e9
 
 
-def product_tflops() -> float:
-    """TFLOP/s of the CPU in a product of f32 matrices."""
+def product_tflops(device: torch.device, dtype: str) -> float:
+    """TFLOP/s of the device's library in a product of square matrices: "f32", "f16" or "bf16", summed in f32."""
     import torch
 
-    n = 1024
-    a, b, c = torch.ones(n, n), torch.ones(n, n), torch.empty(n, n)
-    return 2 * n**3 / _quickest(lambda: torch.mm(a, b, out=c), a.device) / 1e12
+    n, element = MULTIPLIED[device.type], {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    a, b, c = (torch.randn(n, n, device=device).to(element) for _ in range(3))  # zeros would draw less power
+    return 2 * n**3 / _quickest(lambda: torch.mm(a, b, out=c), device) / 1e12
 
 
 def spare_memory(root: Path = Path("/")) -> int:

@@ -99,7 +99,7 @@ class Engine:
 
     def step(self) -> list[RequestOutput]:
         """Compute one batch; returns what changed, request by request. Empty when there is nothing to do."""
-        self._take_inbox()
+        self.take_inbox()
         flight, self._ahead = self._ahead, None
         slices = flight.slices if flight else self.scheduler.schedule()
         if slices:
@@ -145,7 +145,8 @@ class Engine:
         elif ahead and going:
             self._lose(going, ahead.error)
 
-    def _take_inbox(self) -> None:
+    def take_inbox(self) -> None:
+        """Take up what came in; a step begins with it. New requests are then in the scheduler's queue."""
         for new, group in self.inbox.take():
             if new:
                 self._owners.update((c.request, (group, c)) for c in group.completions)

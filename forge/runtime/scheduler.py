@@ -8,6 +8,7 @@ preempted for it and `add` refuses what does not fit the pool alone; preempted o
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from forge.errors import CacheFullError, RequestError, UsageError
@@ -107,6 +108,20 @@ class Scheduler:
         """Queue a new request behind all others; raises as `check` does."""
         self.check(request)
         self.waiting.append(request)
+
+    def seat(self, request: Request, pages: Sequence[int], computed: int) -> None:
+        """Start a waiting request whose first `computed` tokens have their keys and values in `pages`.
+
+        It becomes a holder of these pages, and writes behind its computed tokens in the last one: whoever else holds
+        that page must not need what lies there. There must be a seat, and no step under way.
+        """
+        assert self.slots is None, "state in slots is not in pages"
+        assert computed < request.wanted and len(pages) == self.pool.pages_for(computed), f"{request}, {pages} pages"
+        assert len(self.running) < self._seats and not self._open, "there is no seat"
+        self.waiting.remove(request)
+        self.pool.share(pages)
+        request.pages, request.computed, request.state = list(pages), computed, "running"
+        self.running.append(request)
 
     def fork(self, parent: Request, child: Request) -> None:
         """Start `child` on the pages of `parent`, whose computed tokens it begins with.

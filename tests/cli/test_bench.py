@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from forge.bench import breakdown
+from forge.bench.limit import Limit
 from forge.bench.model import ModelRow, Test
 from forge.bench.ops import worth_timing
 from forge.bench.roofline import Rate
@@ -22,9 +25,11 @@ Test.__test__ = False  # pytest: it is no test of ours
 def test_model_rows_have_the_columns_of_llama_bench(forge, tiny_model):
     result = forge("bench", "model", tiny_model, "-p", "8,16", "-n", "4", "--seqs", "1,3", "-r", "2")
     table = [[c.strip() for c in line.strip("|").split("|")] for line in result.out.splitlines()]
-    assert table[0] == ["model", "size", "params", "backend", "test", "t/s"]
-    assert [row[4] for row in table[2:]] == ["pp8", "pp16", "tg4", "tg4 x3"]
-    assert all("±" in row[5] and float(row[5].split("±")[0]) > 0 for row in table[2:])
+    assert table[0] == ["model", "size", "params", "backend", "test", "t/s", "% of limit"]
+    rows = [row for row in table[2:] if len(row) == len(table[0])]
+    assert [row[4] for row in rows] == ["pp8", "pp16", "tg4", "pp8 x3", "pp16 x3", "tg4 x3"]
+    assert all("±" in row[5] and float(row[5].split("±")[0]) > 0 for row in rows)
+    assert all(row[6].split()[1] in ("memory", "compute") for row in rows)
     assert table[2][0].endswith("Q8_0") and table[2][3].startswith("cpu bf16")
 
 
@@ -113,8 +118,9 @@ def test_a_rate_is_held_against_the_tighter_limit():
 def test_samples_are_described_by_statistics_that_one_outlier_does_not_move():
     steady = Sample((1.0, 1.1, 0.9, 1.0, 1.0, 1.1, 0.9, 50.0))
     assert steady.median == 1.0 and steady.spread < 0.3 and steady.mean > 5
-    row = ModelRow(Test("tg", 4), (10.0, 14.0))
-    assert row.mean == 12 and row.stddev == pytest.approx(8**0.5) and ModelRow(Test("tg", 4), (1.0,)).stddev == 0
+    row = ModelRow(Test(gen=4), (10.0, 14.0), Limit(48.0, "memory"))
+    assert row.mean == 12 and row.stddev == pytest.approx(8**0.5) and row.share == 0.25
+    assert replace(row, rates=(1.0,)).stddev == 0
 
 
 def test_a_short_call_is_looped_until_the_clock_can_see_it():

@@ -75,15 +75,16 @@ def test_each_gpu_is_a_device_of_its_own(two_gpus):
 
 
 def test_a_roofline_is_of_the_part_at_hand(two_gpus, monkeypatch):
-    """An H100 is not judged by the bandwidth of an H200, nor one of 114 SMs by the arithmetic of 132."""
+    """An H100 is not judged by the bandwidth of an H200, nor any by the arithmetic of a data sheet."""
     first = find("gpu")
     assert first.gbps == pytest.approx(3352, rel=1e-3) and TARGETS["sm_90"].gbps == 4800
-    assert first.tflops == pytest.approx(989 * 114 / 132)
-    copies = []
+    products, copies = [], []
+    monkeypatch.setattr(gpu, "product_tflops", lambda *what: products.append(what) or 500.0)
     monkeypatch.setattr(gpu, "copied_gbps", lambda device: copies.append(device) or 900.0)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: copies.append("given back"))
     second = find("gpu:1")
     assert [second.gbps, second.gbps] == [900.0, 900.0] and copies == [torch.device("cuda", 1), "given back"], "once"
+    assert [first.tflops, first.tflops] == [500.0, 500.0] and products == [(torch.device("cuda", 0), "f16")], "once"
     assert CPU().gbps > 0.1 and CPU().tflops > 1e-4
 
 

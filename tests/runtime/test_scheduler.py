@@ -167,3 +167,17 @@ def test_shrink_halves_and_seats_again_once_one_has_ended() -> None:
 def test_impossible_limits_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         _scheduler(**bad)
+
+
+def test_a_request_is_seated_on_pages_that_hold_its_first_tokens() -> None:
+    scheduler = _scheduler()
+    pages = scheduler.pool.allocate(2)
+    first, second = _request("a", 7), _request("b", 9)
+    for request in (first, second):
+        scheduler.add(request)
+    scheduler.seat(second, pages, 6)
+    assert second.pages == pages and scheduler.pool.references(pages[1]) == 2
+    assert _step(scheduler) == [("b", 6, 3), ("a", 0, 7)]
+    assert second.pages[:2] == pages and len(second.pages) == 3 and first.pages != pages
+    scheduler.finish(second, "abort")
+    assert [scheduler.pool.references(page) for page in pages] == [1, 1], "who held them still does"

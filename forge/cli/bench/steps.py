@@ -22,10 +22,11 @@ def measured(args: argparse.Namespace, model: CompiledModel, about: dict[str, An
     """The steps at -p tokens: decoding after them, and prefill of them."""
     from forge.bench.breakdown import measure
 
-    contexts = [n for n in args.n_prompt if n]
+    wanted = (512,) if args.n_prompt is None else args.n_prompt
+    contexts = [n for n in wanted if n]
     if not contexts or max(contexts) > model.context_length:
         raise UsageError(
-            f"-p {','.join(map(str, args.n_prompt))} with --breakdown",
+            f"-p {','.join(map(str, wanted))} with --breakdown",
             remedy=f"contexts of 1 to {model.context_length} tokens, which the model is compiled for",
         )
     with loading(f"loading {about['model']}") as progress:
