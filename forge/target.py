@@ -1,8 +1,8 @@
 """Devices as the compiler sees them: one `DeviceTarget` an architecture id.
 
 Numbers are of the fullest part of each architecture, from the vendors' data sheets and ISA documents. The devices at
-hand (`forge.lower.gpu`) have their own count of compute units, bandwidth and rate of products. Code branches on these fields,
-never on a product's name.
+hand (`forge.lower.gpu`) have their own count of compute units, bandwidth and rate of products. Code branches on these
+fields, never on a product's name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure speed: tokens per second of a model, where its steps' time goes, and single ops beside the roofline.
 
 forge bench model model.gguf -p 512,2048 -n 128 -r 5   rows as llama-bench prints them
-forge bench model model.gguf -p 0 -d 0,4096         at depths of the KV cache
+forge bench model model.gguf -p 0 -d 0,4096            at depths of the KV cache
 forge bench model model.gguf --seqs 1,8,32 -p 0        decoding of several sequences at a time
 forge bench model model.gguf -p 0 --graph              beside the rate of the step's captured graph alone, on a GPU
 forge bench model model.gguf --breakdown               each op within a decode step and a prefill step
