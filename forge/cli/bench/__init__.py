@@ -5,6 +5,8 @@ forge bench model model.gguf -p 0 -d 0,4096            at depths of the KV cache
 forge bench model model.gguf --seqs 1,8,32 -p 0        decoding of several sequences at a time
 forge bench model model.gguf -p 0 --graph              beside the rate of the step's captured graph alone, on a GPU
 forge bench model model.gguf --breakdown               each op within a decode step and a prefill step
+forge bench latency model.gguf --concurrency 1,8,32    many requests: time to the first token, and between tokens
+forge bench latency model.gguf --rate 4 --requests 100 the same of requests that arrive at random, four a second
 forge bench ops --op linear                            single ops on their largest cases
 forge bench ops --op linear --sweep                    the same at configurations near the one that is used
 forge bench ops --emulate gfx1100 --op linear          what their code for an AMD GPU does, counted on this CPU
@@ -21,12 +23,12 @@ import argparse
 from types import ModuleType
 from typing import Any
 
-from forge.cli.bench import model, modelled, ops
+from forge.cli.bench import latency, model, modelled, ops
 from forge.cli.bench.report import FORMATS
 from forge.errors import UsageError
 
 SUMMARY = "speed of a model, of its ops, and where time goes"
-KINDS: dict[str, ModuleType] = {"model": model, "ops": ops, "modelled": modelled}
+KINDS: dict[str, ModuleType] = {"model": model, "latency": latency, "ops": ops, "modelled": modelled}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
