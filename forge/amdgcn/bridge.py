@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from forge.amdgcn import emulate as machine
-from forge.amdgcn.code.instruction import Instruction
-from forge.amdgcn.emulate import NO_CHECKS, Checks, Emulation
+from forge.amdgcn.emulate import NO_CHECKS, Checks, Emulation, Ran
 from forge.errors import DeviceError
 from forge.lower.device import CPU, Action, Captured
 from forge.lower.launch import Launch, Task
@@ -75,7 +74,7 @@ def run(
     checks: Checks = NO_CHECKS,
     *,
     count: bool = False,
-    trace: list[Instruction] | None = None,
+    trace: list[Ran] | None = None,
 ) -> Emulation:
     """Run a compiled launch on its arguments."""
     return machine.run(object, launch.grid, launch.leaves(), checks, count=count, trace=trace)

@@ -72,6 +72,14 @@ NO_CHECKS = Checks()
 
 
 @dataclass(frozen=True)
+class Ran:
+    """An instruction that a wave ran, and an address in memory that it, or one beside it, touched by it; 0 if none."""
+
+    instruction: Instruction
+    address: int
+
+
+@dataclass(frozen=True)
 class Emulation:
     """What a launch did. `steps` are copies of the code's, by program counter, that count this launch alone."""
 
@@ -95,24 +103,23 @@ def run(
     checks: Checks = NO_CHECKS,
     *,
     count: bool = False,
-    trace: list[Instruction] | None = None,
+    trace: list[Ran] | None = None,
 ) -> Emulation:
     """Run a kernel on a grid of workgroups. Threads may run at once, launches of one kernel too.
 
     `given` has the arguments by the names of `object.parameters`: torch tensors of the CPU, which are changed in place,
-    and numbers. With `count`, the result has the counters of the launch; it takes a little longer. `trace` is given the
-    instructions that the first wave runs, in order. Raises EmulationError where the code does what no device may be
-    relied on to do.
+    and numbers. With `count`, the result has the counters of the launch; it takes a little longer. `trace` is given
+    what the first wave runs, in order. Raises EmulationError where the code does what no device may be relied on to do.
     """
     code, loaded = load(object.binary, object.assembly, object.name, checks.waits)
     steps = {pc: replace(step) for pc, step in loaded.items()}  # to count in: what is loaded is shared
-    if trace is not None:
-        steps = {pc: replace(step, run=_traced(step, trace)) for pc, step in steps.items()}
     memory = Memory()
     parameters = [(name, type, given[name]) for name, type in object.parameters]
     arguments = kernarg(code, parameters, grid, object, memory)
     memory.map(arguments, "the kernel's arguments", writable=False)
-    meter = Meter(banks(code.arch)) if count else None
+    meter = Meter(banks(code.arch)) if count or trace is not None else None
+    if trace is not None and meter is not None:
+        steps = {pc: replace(step, run=_traced(step, trace, meter)) for pc, step in steps.items()}
     dispatch = Dispatch(
         code, steps, grid, object.threads, max(object.lds, code.lds), memory, arguments,
         limit=checks.limit, check_races=checks.races, meter=meter,
@@ -129,13 +136,15 @@ def run(
     return Emulation(object, steps, executed, seconds, counted)
 
 
-def _traced(step: Bound, trace: list[Instruction]) -> Callable[[Waves], Any]:
+def _traced(step: Bound, trace: list[Ran], meter: Meter) -> Callable[[Waves], Any]:
     """What a step does, with a note of it where the first wave is among those that do it."""
 
     def run(w: Waves) -> Any:
+        meter.touched = 0
+        outcome = step.run(w)
         if 0 in w.ids:
-            trace.append(step.instruction)
-        return step.run(w)
+            trace.append(Ran(step.instruction, meter.touched))
+        return outcome
 
     return run
 

@@ -8,6 +8,8 @@ Nothing here is measured. A node is taken to last as long as the longest of thes
     cache    bytes of vector loads, those of a cache among them / what compute units read a cycle
     waves    a wave's own time, waits for loads included, as often as programs come one after the other
 
+Loads of weights and states are late by the latency of memory, others by that of L2.
+
 Bytes are those that must come from memory: weights in their layout, pages in use, results. Counts come from code
 objects compiled for the target, of which some programs are emulated. On a card of NVIDIA, whose code is not read here,
 nothing is known but bytes and operations: bandwidth is then the copy rate.
@@ -17,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 from forge.bench.cards import Card, units_of
 from forge.bench.lone_wave import LoneWave, lone_wave
-from forge.bench.sliced import Sliced, sliced, zeros
+from forge.bench.sliced import Sliced, Zeros, sliced
 from forge.errors import UsageError
 from forge.graph.ir import Node
 from forge.graph.leaves import Leaf
@@ -56,7 +58,7 @@ class NodeModel:
     programs: int
     code: Sliced | None  # None where nothing is known of the code
     wave: LoneWave | None
-    latency: float
+    streams: bool  # whether it reads matrices of weights, or states
 
     @property
     def in_flight(self) -> float | None:
@@ -75,7 +77,7 @@ class NodeModel:
             return {"memory": self.bytes / copy, "matrix": self.flops / (target.tflops * 1e12)}
         units, counted, scale = units_of(target), self.code.counters, self.code.scale
         flight = cus * (self.in_flight or 0.0)
-        rate = min(copy, flight / self.latency) if flight else copy
+        rate = min(copy, flight / (self.card.memory.value * 1e-9)) if self.streams and flight else copy
         turns = ceil(self.programs / (cus * self.code.resident(target)))
         return {
             "memory": self.bytes / rate,
@@ -165,7 +167,8 @@ def model_step(model: CompiledModel, card: Card, seqs: int, depth: int) -> StepM
     batch = _batch(model, seqs, depth)
     inputs = {name: torch.from_numpy(array.copy()) for name, array in batch.inputs.items()}
     stored = {leaf.leaf: storage for leaf, storage in model.plan.weights.items()}
-    built = build(model.plan.schedule(sizes), zeros(inputs, stored))
+    memory = Zeros(inputs, stored)
+    built = build(model.plan.schedule(sizes), memory)
     used = tensor("i32", seqs, -(-(depth + 1) // model.page_size))
     alike: dict[tuple[Any, ...], list[tuple[Node, Launch, bool]]] = {}
     earlier: Node | None = None
@@ -179,25 +182,25 @@ def model_step(model: CompiledModel, card: Card, seqs: int, depth: int) -> StepM
         cost, weights = Cost(), 0
         if not continued:  # the op's cost is that of its first launch
             cost, weights = _cost(node, sizes, used, stored)
-        nodes.append(_node(node, launch, len(calls), card, cost, weights, sizes))
+        nodes.append(_node(node, launch, len(calls), card, cost, weights, sizes, memory))
     return StepModel(card, seqs, depth, tuple(nodes))
 
 
-def _node(node: Node, launch: Launch, count: int, card: Card, cost: Cost, weights: int, sizes: Sizes) -> NodeModel:
+def _node(
+    node: Node, launch: Launch, count: int, card: Card, cost: Cost, weights: int, sizes: Sizes, memory: Zeros
+) -> NodeModel:
     streams = any(v is not None and v.node.kind in ("weight", "state") and v.type.rank > 1 for v in node.inputs)
-    latency = (card.memory if streams else card.cache).value * 1e-9
     code = wave = None
     moved = cost.bytes
     if card.target.backend == "hip":
         code = sliced(launch, card.target)
-        wave = lone_wave(code.trace, card, latency)
+        wave = lone_wave(code.trace, card, memory.streamed)
         if not moved:  # a further launch of a call: what it was seen to move
             moved = int(code.scale * code.counters.memory.bytes)
     shape = ", ".join(str(v.type.bind(sizes)) for v in node.inputs if v is not None)
-    grid = launch.grid[0] * launch.grid[1] * launch.grid[2]
-    name = str(node.op and node.op.name)
+    name, programs = str(node.op and node.op.name), prod(launch.grid)
     return NodeModel(
-        name, launch.fn.__name__, shape, count, card, moved, cost.flops, weights, grid, code, wave, latency
+        name, launch.fn.__name__, shape, count, card, moved, cost.flops, weights, programs, code, wave, streams
     )
 
 

@@ -7,7 +7,7 @@ are run, and the counts are scaled to all; the other axes, as the parts of atten
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from forge.amdgcn import bridge
-from forge.amdgcn.code.instruction import Instruction
 from forge.amdgcn.counters import Counters, kind
+from forge.amdgcn.emulate import Ran
 from forge.amdgcn.machine.dispatch import BATCH_LANES
 from forge.bench.cards import units_of
 from forge.bench.lone_wave import slots
@@ -44,7 +44,7 @@ class Sliced:
     emulated: int
     counters: Counters
     lanes: int
-    trace: tuple[Instruction, ...]
+    trace: tuple[Ran, ...]
 
     @property
     def scale(self) -> float:
@@ -72,7 +72,7 @@ def sliced(launch: Launch, target: DeviceTarget) -> Sliced:
     first, *rest = launch.grid
     few = max(1, min(first, BATCH_LANES // (code.threads * prod(rest))))
     part = replace(launch, grid=(few, rest[0], rest[1]))
-    trace: list[Instruction] = []
+    trace: list[Ran] = []
     done = bridge.run(code, part, count=True, trace=trace)
     assert done.counters is not None
     ran = ((step.executed, step.instruction.name) for step in done.steps.values())
@@ -88,24 +88,30 @@ def occupancy(code: CodeObject) -> int:
     return int(found[1])
 
 
-def zeros(inputs: Mapping[str, torch.Tensor], weights: Mapping[Leaf | None, Storage]) -> Callable[[Place], Any]:
-    """A memory on the CPU for a schedule: inputs as given, and zeros. Weights and states of one type share theirs, as
+class Zeros:
+    """A memory on the CPU for a schedule: `inputs` as given, and zeros. Weights and states of one type share theirs, as
     what is computed is of no interest. Pages of zeros that nothing writes take no memory."""
-    shared: dict[tuple[str, TensorType], Any] = {}
 
-    def memory(place: Place) -> Any:
+    def __init__(self, inputs: Mapping[str, torch.Tensor], weights: Mapping[Leaf | None, Storage]) -> None:
+        self._inputs, self._weights = inputs, weights
+        self._shared: dict[tuple[str, TensorType], Any] = {}
+
+    def __call__(self, place: Place) -> Any:
         if place.room == "input":
             assert place.leaf is not None
-            return inputs[place.leaf.name]
+            return self._inputs[place.leaf.name]
         if place.room not in ("weight", "state"):
             return _zeros(empty(place.type, "meta"))
         key = (place.room, place.type)
-        if key not in shared:
-            like = weights[place.leaf].load_meta() if place.room == "weight" else empty(place.type, "meta")
-            shared[key] = _zeros(like)
-        return shared[key]
+        if key not in self._shared:
+            like = self._weights[place.leaf].load_meta() if place.room == "weight" else empty(place.type, "meta")
+            self._shared[key] = _zeros(like)
+        return self._shared[key]
 
-    return memory
+    def streamed(self, address: int) -> bool:
+        """Whether a weight or a state lies at an address: what no cache holds from one step to the next."""
+        planes = (p for t in self._shared.values() for p in (t.planes.values() if isinstance(t, Packed) else (t,)))
+        return any(p.data_ptr() <= address < p.data_ptr() + p.numel() * p.element_size() for p in planes)
 
 
 def _zeros(like: Any) -> Any:

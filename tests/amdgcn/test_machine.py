@@ -292,10 +292,13 @@ def test_a_trace_is_what_the_first_wave_ran(arch):
     target, options = TARGETS[arch], {"num_warps": 1, "BLOCK": TARGETS[arch].wave, "enable_fp_fusion": True}
     traces = []
     for programs in (1, 4):
-        launch = Launch(_turns, (programs, 1, 1), (torch.zeros(programs * target.wave),), options)
+        y = torch.zeros(programs * target.wave)
+        launch = Launch(_turns, (programs, 1, 1), (y,), options)
         trace = []
         done = bridge.run(compile_launch(launch, target), launch, trace=trace)
-        traces.append([instruction.pc for instruction in trace])
+        traces.append([ran.instruction.pc for ran in trace])
         assert done.instructions == sum(step.executed for step in done.steps.values())
         assert programs > 1 or len(trace) == done.instructions
+        (stored,) = (ran.address for ran in trace if "store" in ran.instruction.name)
+        assert y.data_ptr() <= stored < y.data_ptr() + 4 * y.numel()
     assert traces[0] == traces[1] and len(traces[0]) < done.instructions / 4

@@ -8,6 +8,7 @@ import pytest
 from amdgcn.assembled import LANES, assemble
 
 from forge.amdgcn.code.decode import decode_all
+from forge.amdgcn.emulate import Ran
 from forge.bench import sliced
 from forge.bench.cards import CARDS, Figure
 from forge.bench.lone_wave import LDS_CYCLES, SLOW, lone_wave
@@ -18,16 +19,21 @@ from forge.lower.offline import plan_launches
 
 pytestmark = [pytest.mark.emulate, pytest.mark.skipif(interpreted(), reason="this is the interpreted run")]
 
-LATENCY = 1e-6
 LOAD = {"gfx942": "global_load_dwordx4 v[{0}:{1}], v[0:1], off", "gfx1100": "global_load_b128 v[{0}:{1}], v[0:1], off"}
 LOAD["gfx1201"] = LOAD["gfx1100"]
 WAIT = {"gfx942": "s_waitcnt vmcnt({0})", "gfx1100": "s_waitcnt vmcnt({0})", "gfx1201": "s_wait_loadcnt {0}"}
 
 
-def alone(arch: str, *lines: str):
+def alone(arch: str, *lines: str, far: bool = True):
     """A wave that runs these lines, one after the other, and its cycles."""
-    found = lone_wave([*decode_all(assemble(arch, "\n".join(lines)), arch, LANES[arch]).values()], CARDS[arch], LATENCY)
+    code = decode_all(assemble(arch, "\n".join(lines)), arch, LANES[arch]).values()
+    found = lone_wave([Ran(instruction, 0) for instruction in code], CARDS[arch], lambda address: far)
     return found, found.seconds * CARDS[arch].clock.value * 1e9
+
+
+def latency(arch: str, what: str = "memory") -> float:
+    """In cycles."""
+    return getattr(CARDS[arch], what).value * CARDS[arch].clock.value
 
 
 def loads(arch: str, *first: int) -> list[str]:
@@ -36,19 +42,20 @@ def loads(arch: str, *first: int) -> list[str]:
 
 @pytest.mark.parametrize("arch", ["gfx942", "gfx1100", "gfx1201"])
 def test_loads_that_one_wait_is_for_share_a_latency(arch):
-    latency = LATENCY * CARDS[arch].clock.value * 1e9
+    once = latency(arch)
     together, cycles = alone(arch, *loads(arch, 4, 8), WAIT[arch].format(1), WAIT[arch].format(0))
     assert (together.outstanding, together.loaded) == (32 * LANES[arch], 32 * LANES[arch])
     assert together.rounds == pytest.approx(1, abs=0.05)
-    assert latency < cycles < latency + 40
+    assert once < cycles < once + 40
     wait = WAIT[arch].format(0)
     apart, cycles = alone(arch, *loads(arch, 4), wait, *loads(arch, 8), wait)
     assert (apart.outstanding, apart.loaded) == (16 * LANES[arch], 32 * LANES[arch])
     assert apart.rounds == pytest.approx(2, abs=0.05)
-    assert 2 * latency < cycles < 2 * latency + 40
+    assert 2 * once < cycles < 2 * once + 40
     never, cycles = alone(arch, *loads(arch, 4, 8))
     assert never.rounds == 0 and cycles < 40
-    assert apart.in_flight(LATENCY) == pytest.approx(16 * LANES[arch], rel=0.05)
+    near, cycles = alone(arch, *loads(arch, 4), wait, *loads(arch, 8), wait, far=False)
+    assert (near.outstanding, near.loaded) == (0, 0) and 2 * latency(arch, "cache") < cycles < once
 
 
 @pytest.mark.parametrize(("arch", "cycles"), [("gfx942", 4), ("gfx1100", 1), ("gfx1201", 1)])
@@ -59,9 +66,8 @@ def test_instructions_take_their_turns(arch, cycles):
 
 
 def test_lds_and_scalar_loads_have_latencies_of_their_own():
-    card = CARDS["gfx1100"]
     assert alone("gfx1100", "ds_load_b32 v1, v0", "s_waitcnt lgkmcnt(0)")[1] == pytest.approx(LDS_CYCLES + 3, abs=1)
-    scalar = card.cache.value * card.clock.value
+    scalar = latency("gfx1100", "cache")
     assert alone("gfx1100", "s_load_b32 s4, s[0:1], 0x0", "s_waitcnt lgkmcnt(0)")[1] == pytest.approx(scalar + 3, abs=1)
 
 
@@ -130,8 +136,9 @@ def test_each_term_hangs_on_its_own_figures(compiled):
     # by Little's law: so few programs have too few bytes on their way for the card's copy rate
     few = replace(node, programs=8)
     assert few.in_flight * card.target.compute_units == pytest.approx(8 * node.wave.outstanding)
-    assert 8 * node.wave.outstanding / node.latency < card.copy.value * 1e9
-    assert few.terms["memory"] == pytest.approx(node.bytes * node.latency / (8 * node.wave.outstanding))
+    late = card.memory.value * 1e-9
+    assert 8 * node.wave.outstanding / late < card.copy.value * 1e9
+    assert few.terms["memory"] == pytest.approx(node.bytes * late / (8 * node.wave.outstanding))
     many = 10 * node.code.resident(card.target) * card.target.compute_units
     queued = replace(node, programs=many)
     assert queued.terms["waves"] == pytest.approx(10 * node.terms["waves"])

@@ -45,10 +45,11 @@ class Traffic:
 
 
 class Meter:
-    """The traffic of one launch. `banks` are those of LDS, by which its conflicts are counted."""
+    """The traffic of one launch. `banks` are those of LDS, by which its conflicts are counted; `touched` is an address
+    of the last access to memory that a lane made."""
 
     def __init__(self, banks: int) -> None:
-        self.banks = banks
+        self.banks, self.touched = banks, 0
         self.memory, self.scalar, self.lds, self.scratch = Traffic(), Traffic(), Traffic(), Traffic()
         self.conflicts = 0
 
@@ -61,6 +62,8 @@ class Meter:
     def in_memory(self, what: str, address: np.ndarray, active: Mask, size: int) -> None:
         """A scalar load has one address a wave."""
         (self.scalar if address.shape[-1] == 1 else self.memory).add(what, address, active, size)
+        used = address.reshape(-1) if active is None else address[active]
+        self.touched = int(used[0]) if used.size else 0
 
     def in_lds(self, what: str, address: np.ndarray, active: Mask, size: int) -> None:
         self.lds.add(what, address, active, size)
