@@ -56,6 +56,10 @@ class DeviceError(ForgeError):
     exit_code = 6
 
 
+class StateLostError(DeviceError):
+    """A step has spoiled states that it should not write: what was computed into them is to be computed anew."""
+
+
 class MemoryPlanError(ForgeError):
     """Weights, pages and activations do not fit the device; the message gives each number."""
 

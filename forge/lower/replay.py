@@ -11,7 +11,8 @@ or faulted, on some chips; so of each set of sizes
     from then on     it is replayed.
 
 A graph that differs, or cannot be captured, is refused for good, with a warning and the reason in `refused`; its steps
-are launched one by one. Graphs take memory of the device: above `room` the one used longest ago goes, and begins anew.
+are launched one by one. What else it wrote cannot be taken back: if that was in a state, a StateLostError says so once
+the step was launched. Graphs take memory of the device: above `room` the one used longest ago goes, and begins anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 
-from forge.errors import DeviceError
+from forge.errors import DeviceError, StateLostError
 from forge.lower.device import Action, Captured, Device
 
 Key = tuple[int, ...]
@@ -61,7 +62,10 @@ class Replays:
         return sum(known.graph.nbytes for known in self._known.values() if known.graph)
 
     def run(self, key: Key, calls: Sequence[Action], outputs: Mapping[str, torch.Tensor]) -> None:
-        """Run a step, whose inputs are in place, by launches or by replay; `calls` always has the same effect."""
+        """Run a step, whose inputs are in place, by launches or by replay; `calls` always has the same effect.
+
+        Raises StateLostError if a replay that was tried wrote other states than it should.
+        """
         known = self._known.get(key)
         if known is None or key in self.refused:
             _launch(calls)
@@ -108,10 +112,13 @@ class Replays:
             self._states[name].copy_(tensor)
         _launch(calls)
         wrong = [n for n, tensor in outputs.items() if not torch.equal(_bits(tensor), _bits(replayed[n]))]
-        wrong += [n for n, digest in self._digests().items() if digest != states[n]]
-        if wrong:
-            self._refuse(key, known, f"its replay gave another {', '.join(wrong)} than its launches")
-        known.trusted = not wrong
+        written = [n for n, digest in self._digests().items() if digest != states[n]]
+        if wrong or written:
+            self._refuse(key, known, f"its replay gave another {', '.join(wrong + written)} than its launches")
+        known.trusted = not (wrong or written)
+        if lost := [name for name in written if name not in before]:
+            what = f"a replay that was tried on {self._on}, and is refused, wrote into {', '.join(lost)}"
+            raise StateLostError(what, remedy="run what used these states again; the same step is launched from now on")
 
     def _digests(self) -> dict[str, int]:
         """A number for what each state holds: the sum of its words."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forge.errors import ForgeError, MemoryPlanError, NumericsError, UsageError
+from forge.errors import ForgeError, MemoryPlanError, NumericsError, StateLostError, UsageError
 from forge.runtime.admission import Admission
 from forge.runtime.completion import Completion, Tokenizer
 from forge.runtime.flight import FAULTS, Flight, Launcher, Loss, told
@@ -46,8 +46,9 @@ class Engine:
     Threads: one thread at a time calls `step`, and it alone reads `stats`, `pool`, `slots` and `scheduler` exactly.
     `add`, `cancel`, `has_work` and the `inbox` may be used from any thread at any time; requests and cancellations take
     effect at the start of the next step.
-    A ForgeError of the runner fails the requests of its step, a memory error while there are several to a step only
-    makes the steps smaller; either way the engine stays usable and keeps every page and slot accounted for.
+    A ForgeError of the runner fails the requests of its step. A memory error while there are several to a step only
+    makes the steps smaller, and where states were lost all running requests are computed anew. In any case the engine
+    stays usable and keeps every page and slot accounted for.
     """
 
     def __init__(
@@ -203,8 +204,11 @@ class Engine:
         self._launcher.forget(requests)
 
     def _lose(self, slices: list[Slice], error: ForgeError) -> None:
-        """The step gave nothing: make the next one smaller if that may help, else fail its requests."""
+        """The step gave nothing: make the next one smaller, or compute anew, if that helps; else fail its requests."""
         self._forget(slices)
+        if isinstance(error, StateLostError):
+            self.scheduler.recompute()
+            return
         if isinstance(error, MemoryPlanError) and len(self.scheduler.running) > 1:
             self.scheduler.shrink()
             return

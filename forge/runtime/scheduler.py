@@ -206,6 +206,11 @@ class Scheduler:
         while len(self.running) > self._seats:
             self._preempt()
 
+    def recompute(self) -> None:
+        """After states were lost: preempt all, so that everything is computed anew."""
+        while self.running:
+            self._preempt()
+
     @property
     def _seatable(self) -> bool:
         """Whether the first of the waiting requests can run."""

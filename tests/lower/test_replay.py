@@ -9,7 +9,7 @@ from lower.capturing import Capturing
 import forge
 from forge.api import DEFAULT_MODEL
 from forge.bench.breakdown import batch_of
-from forge.errors import DeviceError
+from forge.errors import DeviceError, StateLostError
 from forge.language import interpreted
 from forge.lower.replay import Replays
 
@@ -91,6 +91,19 @@ def test_a_replay_that_differs_is_refused_and_the_steps_are_launched(fault):
     assert got == [1, 3, 6, 10, 15, 21], "every step gave what it should, that of the comparison too"
     assert step.state[1] == 0 or fault is elsewhere
     assert device.replayed == 1 and not step.replays.trusted and "its replay gave" in step.replays.refused[1,]
+
+
+@pytest.mark.parametrize("fault", [stale, half_written])
+def test_a_state_that_cannot_be_taken_back_is_reported_lost(fault):
+    device = Capturing(fault)
+    step = Counter(device, once=False)
+    step.write = lambda: step.state.index_fill_(0, step.at, step.x.item())
+    step.run(1)
+    step.run(2)
+    with pytest.warns(RuntimeWarning, match="another .*state"), pytest.raises(StateLostError, match="wrote into state"):
+        step.run(3, at=1)
+    assert step.state[1] == 3 and step.run(4, at=1) == 4, "the step was launched, and so is the next"
+    assert device.replayed == 1
 
 
 def test_a_graph_that_does_nothing_is_seen_where_nothing_changes():

@@ -19,6 +19,7 @@ from forge.errors import (
     NumericsError,
     QueueFullError,
     RequestError,
+    StateLostError,
     UsageError,
 )
 from forge.runtime.batch import Batch, BatchBuilder
@@ -455,6 +456,26 @@ def test_a_step_lost_after_sampling_counts_no_token_twice(monkeypatch: pytest.Mo
     assert engine.stats.preemptions > 0
     for name, prompt in prompts.items():
         _agree(last[name], prompt, params)
+
+
+@pytest.mark.parametrize("slots", [0, 8])
+def test_after_states_are_lost_everything_is_computed_anew(slots: int) -> None:
+    runner = FakeRunner(num_slots=slots)
+    engine, requests, calls = _engine(runner), _mixed(16, seed=5), 0
+
+    def before_run(batch: Batch) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 9 == 8:
+            runner.slots[:], runner.states[:] = -7, 99
+            raise StateLostError("a replay wrote everywhere")
+
+    runner.before_run = before_run
+    names = [engine.add(prompt, params) for prompt, params in requests]
+    last = _drain(engine)
+    for name, (prompt, params) in zip(names, requests, strict=True):
+        _agree(last[name], prompt, params)
+    assert engine.stats.preemptions > 0 and engine.stats.failed == 0
 
 
 def test_a_memory_error_of_one_request_alone_is_its_end() -> None:
