@@ -73,6 +73,8 @@ def test_the_limit_is_the_slower_of_reading_and_multiplying_step_by_step(model):
     assert limit_of(model, test, slow_memory) == Limit(pytest.approx(8 / (read / 1e9)), "memory")
     flops = sum(work.cost(2, 1, 50 + i).flops for i in (1, 2, 3, 4))
     assert limit_of(model, test, slow_products) == Limit(pytest.approx(8 / (flops / 1e9)), "compute")
+    level = Rates(1.0, 1e-3 * flops / read / 0.9, "f16")  # multiplying takes 0.9 of the time of reading, beside it
+    assert limit_of(model, test, level) == Limit(pytest.approx(8 / (read / 1e9)), "memory")
     both = Test(prompt=30, gen=2, depth=50)  # the prompt's step gives the first id, and two more follow
     read = work.cost(1, 30, 80).bytes + work.cost(1, 1, 81).bytes + work.cost(1, 1, 82).bytes
     assert limit_of(model, both, slow_memory).tokens_per_second == pytest.approx(32 / (read / 1e9))

@@ -5,6 +5,7 @@ forge bench model model.gguf -p 0 -d 0,4096            at depths of the KV cache
 forge bench model model.gguf --seqs 1,8,32 -p 0        decoding of several sequences at a time
 forge bench model model.gguf -p 0 --graph              beside the rate of the step's captured graph alone, on a GPU
 forge bench model model.gguf --breakdown               each op within a decode step and a prefill step
+forge bench model model.gguf --seqs 1,2,4,8 --plot a.svg a picture of tokens per second; of --breakdown, where time goes
 forge bench latency model.gguf --concurrency 1,8,32    many requests: time to the first token, and between tokens
 forge bench latency model.gguf --rate 4 --requests 100 the same of requests that arrive at random, four a second
 forge bench ops --op linear                            single ops on their largest cases

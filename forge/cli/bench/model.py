@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forge.cli import options
@@ -15,6 +16,7 @@ from forge.cli.terminal import loading, markdown, note
 from forge.errors import UsageError
 
 if TYPE_CHECKING:
+    from forge.bench.chart import Bars, Lines
     from forge.bench.limit import Rates
     from forge.bench.model import ModelRow, Test
     from forge.compiled import CompiledModel
@@ -40,6 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--breakdown", action="store_true", help="time each op: prefill of -p tokens, and decode after them"
     )
     parser.add_argument("--by-shape", action="store_true", help="with --breakdown: a row for each shape of an op")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE.svg",
+        help="draw tokens/s over sequences and depth, or where a step's time goes",
+    )
     options.add_compile_flags(parser)
 
 
@@ -51,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
     with GGUFFile.open(options.model_path(args)) as gguf:
         model = options.open_compiled(args, gguf, max_seqs=most if args.max_seqs is None else args.max_seqs)
         told = about(model, gguf)
-        report = steps.measured(args, model, told)[0] if args.breakdown else _measured(args, model, told)
+        report, charts = steps.measured(args, model, told) if args.breakdown else _measured(args, model, told)
     report.emit(args.output)
+    if args.plot:
+        _write(args.plot, f"{told['model']} on {told['backend']}", charts)
     return 0
 
 
@@ -61,6 +71,10 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"-r {args.repetitions}", remedy="at least one repetition")
     if args.by_shape and not args.breakdown:
         raise UsageError("--by-shape without --breakdown", remedy="it is about a breakdown's rows")
+    if args.plot and (args.plot.suffix != ".svg" or not args.plot.parent.is_dir()):
+        raise UsageError(
+            f"--plot {args.plot} cannot be written", remedy="a file that ends in .svg, in a folder there is"
+        )
     for flag, name in OF_TESTS.items():
         if getattr(args, name) and args.breakdown:
             raise UsageError(f"{flag} with --breakdown", remedy="it is of tests; a breakdown is of steps at -p tokens")
@@ -87,9 +101,22 @@ def _tests(args: argparse.Namespace) -> list[Test]:
     return tests
 
 
-def _measured(args: argparse.Namespace, model: CompiledModel, told: dict[str, Any]) -> Report:
+def _write(path: Path, title: str, charts: Sequence[Lines | Bars]) -> None:
+    from forge.bench.chart import document
+
+    try:
+        path.write_text(document(title, charts), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--plot {path} cannot be written: {error}", remedy="a file that may be written") from error
+    note(f"drawn: {path}")
+
+
+def _measured(
+    args: argparse.Namespace, model: CompiledModel, told: dict[str, Any]
+) -> tuple[Report, Sequence[Lines | Bars]]:
     from forge.bench.limit import rates_of
     from forge.bench.model import check, measure
+    from forge.bench.pictures import of_rows
 
     tests = _tests(args)
     check(model, tests, graph=args.graph)
@@ -101,7 +128,8 @@ def _measured(args: argparse.Namespace, model: CompiledModel, told: dict[str, An
     for row in measure(model, tests, args.repetitions, rates, graph=args.graph):
         note(f"{row.test}: {row.mean:,.2f} tokens/s, {row.share:.1%} of the limit")
         rows.append(row)
-    return Report("bench_model", told | rates.json(), [row.json() for row in rows], lambda: _text(told, rates, rows))
+    measured = [row.json() for row in rows]
+    return Report("bench_model", told | rates.json(), measured, lambda: _text(told, rates, rows)), of_rows(rows)
 
 
 def _text(told: dict[str, Any], rates: Rates, rows: Sequence[ModelRow]) -> str:

@@ -13,14 +13,18 @@ from forge.errors import UsageError
 
 if TYPE_CHECKING:
     from forge.bench.breakdown import Breakdown
+    from forge.bench.chart import Bars, Lines
     from forge.compiled import CompiledModel
 
 COLUMNS = ("op", ">calls", ">launches", ">us", ">share", ">GB/s", ">TFLOP/s", ">% of roofline", ">spread")
 
 
-def measured(args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]) -> tuple[Report, list[Breakdown]]:
+def measured(
+    args: argparse.Namespace, model: CompiledModel, about: dict[str, Any]
+) -> tuple[Report, Sequence[Lines | Bars]]:
     """The steps at -p tokens: decoding after them, and prefill of them."""
     from forge.bench.breakdown import measure
+    from forge.bench.pictures import of_steps
 
     wanted = (512,) if args.n_prompt is None else args.n_prompt
     contexts = [n for n in wanted if n]
@@ -38,7 +42,7 @@ def measured(args: argparse.Namespace, model: CompiledModel, about: dict[str, An
             found.append(measure(model, tokens, context, repetitions=args.repetitions, by_shape=args.by_shape))
     rows = [{"tokens": b.tokens, "context": b.context} | part.json() for b in found for part in b.parts]
     nested = {"steps": [b.json() for b in found]}
-    return Report("bench_steps", about, rows, lambda: "\n".join(_text(about, found)), nested), found
+    return Report("bench_steps", about, rows, lambda: "\n".join(_text(about, found)), nested), of_steps(found)
 
 
 def _text(about: dict[str, Any], found: Sequence[Breakdown]) -> list[str]:
