@@ -64,3 +64,14 @@ def unregistered():
     undo = EXTENSIONS.mark()
     yield
     undo()
+
+
+@pytest.fixture
+def one_thread():
+    """Small products on a busy machine: torch's threads would wait for each other longer than they compute."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -47,7 +47,7 @@ class Staging:
         """Lay the inputs down and queue their copy. Waits for the copy of the last but one step, if it is not done."""
         host, copied = self._ring[self._turn]
         self._turn = (self._turn + 1) % len(self._ring)
-        if copied is not None:
+        if copied is not None and not copied.query():
             copied.synchronize()
         numbers = host.numpy()
         for name, place in places.items():

@@ -25,12 +25,8 @@ KL = 1e-5
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Small products on a busy machine: threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def quick(one_thread):
+    """Small models, step by step."""
 
 
 def compiled(name, where, plain, **limits):
