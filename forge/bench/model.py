@@ -21,6 +21,7 @@ from forge.bench.captured import step_alone
 from forge.bench.held import Held, raise_errors
 from forge.bench.limit import Limit, Rates, limit_of
 from forge.errors import UsageError
+from forge.lower.sizes import decoding
 from forge.runtime.engine import Engine
 
 if TYPE_CHECKING:
@@ -131,14 +132,21 @@ def measure(
     engine = Engine(model, None)
     held = Held(engine, model.vocab_size)
     for test in tests:
-        settled = engine.stats.steps + (SETTLED if model.on.captures else 1)
-        while engine.stats.steps < settled:
+        for _ in range(_warming(model, test)):
             _run(engine, held, test)
         found = tuple(_run(engine, held, test) for _ in range(repetitions))
         mean_context = test.depth + (test.gen + 1) // 2
         alone = step_alone(model, engine, held, test.seqs, mean_context) if graph and not test.prompt else None
         yield ModelRow(test, found, limit_of(model, test, rates), alone)
     held.release()
+
+
+def _warming(model: CompiledModel, test: Test) -> int:
+    """Runs after which each of the test's steps is what it will be."""
+    rest = test.prompt * test.seqs % model.max_tokens  # the last step of prompts: captured if it is a small one
+    once = rest and decoding({"T": rest})
+    captured = model.on.captures and (once or test.gen)
+    return -(-SETTLED // (1 if once else test.gen)) if captured else 1
 
 
 def _run(engine: Engine, held: Held, test: Test) -> float:

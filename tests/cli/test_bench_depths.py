@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lower.capturing import Capturing
 
 import forge as package
 from forge.bench import model as bench
@@ -20,9 +21,11 @@ Test.__test__ = False  # pytest: it is no test of ours
 RATES = Rates(10.0, 1.0, "f32")
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model):
-    return package.compile(tiny_model, target="cpu", dtype="f32", max_seqs=3, context=128)
+@pytest.fixture(scope="module", params=["cpu", "goes ahead"])
+def model(tiny_model, request):
+    """On a CPU, and on one of which steps are captured and launched ahead, as on a GPU."""
+    on = "cpu" if request.param == "cpu" else Capturing()
+    return package.compile(tiny_model, target=on, dtype="f32", max_seqs=3, context=128)
 
 
 def finished(engine: Engine) -> list[list[int]]:
@@ -83,7 +86,8 @@ def test_a_model_whose_sequences_have_state_of_their_own_is_refused(model):
         Held(engine, model.vocab_size).begin(5, 1, 1, 1)
 
 
-def test_a_depth_is_prefilled_once_a_row_and_is_not_in_the_time(model, monkeypatch):
+def test_a_depth_is_prefilled_once_a_row_and_is_not_in_the_time(tiny_model, monkeypatch):
+    model = package.compile(tiny_model, target="cpu", max_seqs=2)
     runs = []
     run = bench._run
 
@@ -106,16 +110,25 @@ def test_a_depth_is_prefilled_once_a_row_and_is_not_in_the_time(model, monkeypat
     assert [row.rates for row in rows] == [(2.0, 2.0), (8.0, 8.0), (5.5, 5.5)]
 
 
-def test_tests_run_until_graphs_are_in_use_before_they_are_timed(model, monkeypatch):
-    monkeypatch.setattr(model.on, "captures", True, raising=False)
-    monkeypatch.setattr(type(model), "goes_ahead", False)
+def test_tests_run_until_graphs_are_in_use_before_they_are_timed(tiny_model, monkeypatch):
+    model = package.compile(tiny_model, target=Capturing(), max_seqs=1)
     steps = []
     run = bench._run
     monkeypatch.setattr(bench, "_run", lambda engine, *a: (run(engine, *a), steps.append(engine.stats.steps))[0])
-    for test, warm in ((Test(prompt=8), 4), (Test(gen=2), 2), (Test(gen=9), 1)):
+    warmed = (
+        (Test(prompt=8), 4),
+        (Test(gen=2), 2),
+        (Test(gen=9), 1),
+        (Test(prompt=8, depth=60), 4),
+        (Test(prompt=8, gen=9), 4),
+        (Test(prompt=65), 1),
+        (Test(prompt=65, gen=2), 2),
+    )
+    for test, warm in warmed:
         steps.clear()
         list(measure(model, [test], 1, RATES))
-        assert len(steps) == warm + 1
+        assert len(steps) == warm + 1, str(test)
+    assert len(model.load().replays.trusted) == 2, "of 8 tokens, and of one"
 
 
 def test_sequences_that_would_not_keep_their_pages_are_refused(tiny_model):
