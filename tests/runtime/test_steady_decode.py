@@ -1,4 +1,4 @@
-"""A thousand steady steps of decoding: each is one replay, with nothing prepared, captured, allocated or looked at twice."""
+"""A thousand steady steps of decoding: each is one replay, for which nothing is prepared, captured or allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thousand steady steps on a GPU: none allocates or compiles, each copies the ids alone to the host and waits once."""
+"""A thousand steady steps on a GPU: none allocates or compiles, each copies its ids to the host and waits once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS, WARM = 1000, 16
 
 @pytest.fixture
 def no_hidden_waits():
-    """When called, torch raises where it would wait for the device unasked: at a pageable copy, at a tensor's number."""
+    """Once called, torch raises where it would wait for the device unasked: at a pageable copy, a tensor's number."""
     yield lambda: torch.cuda.set_sync_debug_mode("error")
     torch.cuda.set_sync_debug_mode("default")
 
@@ -35,7 +35,7 @@ def steady(sequences):
 
 @pytest.mark.parametrize("sequences", [1, 4])
 def test_what_the_driver_is_asked_for(sequences):
-    model, engine = steady(sequences)
+    _, engine = steady(sequences)
     before = torch.cuda.memory_stats()["allocation.all.allocated"]
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as trace:
         for _ in range(STEPS):
