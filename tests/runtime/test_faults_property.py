@@ -79,8 +79,8 @@ def test_no_answer_is_wrong_and_no_page_is_lost(seed, ahead, one_thread, monkeyp
     rng = np.random.default_rng(seed)
     runner = FaultyRunner(rng, (0.0, 0.01, 0.05)[seed % 3], goes_ahead=ahead, **LIMITS[seed % len(LIMITS)])
     engine = Engine(runner, FakeTokenizer())
-    sample = engine._launcher.sampler.launch
-    monkeypatch.setattr(engine._launcher.sampler, "launch", lambda *args: runner.around(sample, *args))
+    choose = engine._launcher.sampler.launch
+    monkeypatch.setattr(engine._launcher.sampler, "launch", lambda *args: runner.around(choose, *args))
     asked, ids, last = {}, {}, {}
     waiting = [(p, replace(q, logprobs=2 if rng.random() < 0.3 else None)) for p, q in _mixed(24, seed)]
     for _ in range(5000):
