@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forge.errors import UnsupportedError
 from forge.runtime.engine import Engine
 from forge.runtime.output import RequestOutput
 from forge.runtime.params import RequestOutputKind, SamplingParams
@@ -37,8 +36,7 @@ class Held:
     def begin(self, depth: int, seqs: int, tokens: int, outputs: int) -> None:
         """Start `seqs` requests at `depth`, with `tokens` more of a prompt each, for `outputs` tokens.
 
-        What lies before `depth` is computed first, if it is not held. Raises UnsupportedError for a depth of a model
-        whose sequences have a state beside their pages.
+        What lies before `depth` is computed first, if it is not held; of a model whose sequences have no other state.
         """
         self._reach(depth, seqs)
         self._start(range(seqs), depth + tokens, outputs)
@@ -57,11 +55,6 @@ class Held:
         self._keep(0)
 
     def _reach(self, depth: int, seqs: int) -> None:
-        if depth and self._engine.slots is not None:
-            raise UnsupportedError(
-                f"a depth of {depth} tokens: sequences of this model have a state that is not in pages",
-                remedy="measure it from an empty context",
-            )
         pool = self._engine.pool
         self._keep(seqs)
         while len(self._prefixes) < seqs:

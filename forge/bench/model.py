@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from forge.bench.captured import step_alone
 from forge.bench.held import Held, raise_errors
 from forge.bench.limit import Limit, Rates, limit_of
-from forge.errors import UsageError
+from forge.errors import UnsupportedError, UsageError
 from forge.lower.sizes import decoding
 from forge.runtime.engine import Engine
 
@@ -98,8 +98,14 @@ class ModelRow:
 
 
 def check(model: CompiledModel, tests: Sequence[Test], *, graph: bool = False) -> None:
-    """Raise UsageError for a test that the model's context or its pages cannot hold, or without graphs of launches."""
+    """Raise UsageError for a test that the model's context or its pages cannot hold, or without graphs of launches, and
+    UnsupportedError for a depth of a model whose sequences have a state that is not in pages."""
     for test in tests:
+        if test.depth and model.num_slots:
+            raise UnsupportedError(
+                f"{test}: sequences of {model.model.name} have a state that is not in pages; they begin at no depth",
+                remedy="no -d",
+            )
         if test.context > model.context_length:
             raise UsageError(
                 f"{test} needs a context of {test.context} tokens; the model is compiled for {model.context_length}",
@@ -125,8 +131,8 @@ def measure(
 ) -> Iterator[ModelRow]:
     """A row for each test, as it is done; with `graph`, of tg the captured graph's time too.
 
-    Each test runs before it is timed, until kernels are compiled and graphs are captured. Raises as `check` does,
-    UnsupportedError for a depth that the model's state does not allow, and whatever ends a request.
+    Each test runs before it is timed, until kernels are compiled and graphs are captured. Raises as `check` does, and
+    whatever ends a request.
     """
     check(model, tests, graph=graph)
     engine = Engine(model, None)

@@ -13,7 +13,6 @@ from forge.bench.model import Test, check, measure
 from forge.errors import UnsupportedError, UsageError
 from forge.runtime.engine import Engine
 from forge.runtime.params import SamplingParams
-from forge.runtime.slots import SlotPool
 
 pytestmark = pytest.mark.cpu
 
@@ -79,11 +78,11 @@ def test_what_is_held_is_extended_cut_and_given_back(model):
     assert engine.pool.used == 0
 
 
-def test_a_model_whose_sequences_have_state_of_their_own_is_refused(model):
-    engine = Engine(model, None)
-    engine.slots = SlotPool(3)
-    with pytest.raises(UnsupportedError, match="not in pages"):
-        Held(engine, model.vocab_size).begin(5, 1, 1, 1)
+def test_a_model_whose_sequences_have_state_of_their_own_is_refused(model, monkeypatch):
+    monkeypatch.setattr(model, "num_slots", 3)
+    check(model, [Test(gen=4)])
+    with pytest.raises(UnsupportedError, match=r"tg4 @ d5: .*not in pages"):
+        check(model, [Test(gen=4, depth=5)])
 
 
 def test_a_depth_is_prefilled_once_a_row_and_is_not_in_the_time(tiny_model, monkeypatch):

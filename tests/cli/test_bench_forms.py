@@ -75,3 +75,15 @@ def test_every_kind_has_every_form(forge, tiny_model, what):
     ((count,),) = base.execute(f"SELECT count(*) FROM {table}")
     assert len(lines) == len(rows) == count > 0
     assert all(set(rows[0]) == set(flattened(line)) for line in lines)
+
+
+def test_a_model_may_be_called_anything(forge, tiny_model, tmp_path):
+    """A name of quotes, commas and line ends comes back from SQL and CSV as it is."""
+    odd = tmp_path / 'it\'s; a "model",\n2.gguf'
+    odd.symlink_to(tiny_model)
+    flags = ("bench", "model", odd, "-p", "4", "-n", "0", "-r", "1", "-o")
+    base = sqlite3.connect(":memory:")
+    base.executescript(forge(*flags, "sql").out)
+    assert base.execute("SELECT path, test FROM bench_model").fetchall() == [(str(odd), "pp4")]
+    (row,) = csv.DictReader(io.StringIO(forge(*flags, "csv").out))
+    assert row["path"] == str(odd)
