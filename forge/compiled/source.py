@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from forge.errors import GraphError, UsageError
+from forge.errors import FileFormatError, GraphError, UsageError
 from forge.gguf import GGUFFile
 from forge.graph.ir import Node
 from forge.graph.types import TensorType
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -29,6 +30,28 @@ class GGUFSource:
         with warnings.catch_warnings():  # torch warns that the map is read-only; nothing writes to it
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(found.data).view(rows, -1)
+
+    def read(self, name: str, start: int, out: np.ndarray) -> None:
+        """Read from the file itself: a page of the map that cannot be read would end the process.
+
+        Raises FileFormatError where the file has become shorter, or cannot be read.
+        """
+        found, done = self._gguf.tensors[name], 0
+        place = f"{found.path}, tensor {name}, byte {found.offset + start}"
+        try:
+            with open(found.path, "rb", buffering=0) as file:
+                file.seek(found.offset + start)
+                while done < out.nbytes:
+                    count = file.readinto(out[done:].data)
+                    if not count:
+                        raise FileFormatError(
+                            f"the file ends {out.nbytes - done:,} bytes early; it was longer when it was opened",
+                            where=place,
+                            remedy="do not change a model file that is in use",
+                        )
+                    done += count
+        except OSError as error:
+            raise FileFormatError(f"the file cannot be read: {error}", where=place, remedy="check the disk") from error
 
     def type_of(self, name: str) -> TensorType:
         return self._gguf.tensors[name].type
@@ -51,6 +74,9 @@ class TensorSource:
         width = found.shape[-1] if found.dim() else 1
         raw: torch.Tensor = found.detach().cpu().contiguous().reshape(-1, width).view(torch.uint8)
         return raw
+
+    def read(self, name: str, start: int, out: np.ndarray) -> None:
+        out[:] = self.raw(name).reshape(-1)[start : start + out.nbytes].numpy()
 
     def type_of(self, name: str) -> TensorType:
         from forge.lower.values import type_of

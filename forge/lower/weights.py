@@ -27,8 +27,11 @@ class Source(Protocol):
     def raw(self, name: str) -> Any:
         """The tensor's bytes as torch uint8 [rows, bytes a row], on the CPU; a vector is one row."""
 
+    def read(self, name: str, start: int, out: Any) -> None:
+        """Write the tensor's bytes from `start` on to `out`, an array uint8, all of it. Called by several threads."""
+
     def type_of(self, name: str) -> TensorType:
-        """The tensor's type. Asked only of tensors of which a weight takes a part."""
+        """The tensor's type. Asked only where a weight is more or less than one whole tensor."""
 
 
 def raw_of(leaf: Node, source: Source) -> Any:
@@ -79,11 +82,16 @@ class Storage:
         return self.leaf.types[0]
 
     @property
+    def stored(self) -> TensorType:
+        """The type that a dense layout keeps."""
+        return TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")])
+
+    @property
     def nbytes(self) -> int:
         if self.layout == "planes":
             form = format_of(self.type.dtype)
             return sum(p.nbytes for p in form.plane_types(self.type.concrete()).values()) + 4 * len(form.table)
-        return DTYPES[self.layout.removeprefix("dense:")].size(self.type.numel)
+        return self.stored.nbytes
 
     def load_meta(self) -> Any:
         """The weight's shape without its memory, for compiling kernels with no device."""
@@ -91,15 +99,14 @@ class Storage:
             form = format_of(self.type.dtype)
             planes = {n: empty(plane, "meta") for n, plane in form.plane_types(self.type.concrete()).items()}
             return Packed(self.type, planes, table=table_of(form, "meta"))
-        return empty(TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")]), "meta")
+        return empty(self.stored, "meta")
 
     def load(self, source: Source, device: Any) -> Any:
         """The weight on `device`, as a tensor or `Packed`."""
         raw = raw_of(self.leaf, source)
         if self.layout == "planes":
             return pack(self.type, raw.to(device))
-        stored = TensorType(self.type.shape, DTYPES[self.layout.removeprefix("dense:")])
-        return to_dense(self.type, raw, torch_dtype(stored)).to(device)
+        return to_dense(self.type, raw, torch_dtype(self.stored)).to(device)
 
 
 def natural(type: TensorType) -> str:
@@ -125,7 +132,14 @@ def agree(leaf: Node, wishes: Sequence[tuple[str, ...]]) -> str:
 def load_weights(
     storages: Mapping[Node, Storage], source: Source, device: Any, progress: Progress | None = None
 ) -> dict[Node, Any]:
-    """Every weight on `device`; `progress(bytes done, bytes in all)` is called after each."""
+    """Every weight on `device`; `progress(bytes done, bytes in all)` is called after each.
+
+    A CPU makes one after the other, with all its cores; to a GPU they are streamed (`forge.lower.upload`).
+    """
+    if device.type == "cuda":
+        from forge.lower.upload import upload
+
+        return upload(storages, source, device, progress)
     total, done = sum(s.nbytes for s in storages.values()), 0
     loaded: dict[Node, Any] = {}
     for leaf, storage in storages.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from forge.graph.types import TensorType
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -32,6 +33,9 @@ class RandomWeights:
     def raw(self, name: str) -> torch.Tensor:
         type = self._types[name]
         return self._raw[name].view(-1, type.dtype.size(type.concrete()[-1]))
+
+    def read(self, name: str, start: int, out: np.ndarray) -> None:
+        out[:] = self._raw[name].view(-1)[start : start + out.nbytes].numpy()
 
     def type_of(self, name: str) -> TensorType:
         return self._types[name]
