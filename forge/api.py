@@ -39,6 +39,7 @@ def compile(
     target: str | DeviceTarget | Device = "auto",
     dtype: str | None = None,
     activations: str | None = None,
+    kv: str = "auto",
     context: int | None = None,
     max_tokens: int | None = None,
     max_seqs: int | None = None,
@@ -54,6 +55,8 @@ def compile(
     dtype        what kernels multiply: "f16" on a GPU, "bf16" (the default) or "f32" on a CPU
     activations  before quantized weights on a GPU: "a16" (the default: two int8 codes, products of integers), "a8"
                  (one int8 code: quicker, and as exact as llama.cpp) or "float"
+    kv           keys and values in pages: "auto" (what kernels multiply), "f16", "bf16", or 8 bits with a scale a token
+                 and head: "int8", which reads half the bytes where contexts are long, or "fp8" (e4m3), less exact
     context      tokens a sequence may reach; by default the model's own, at most 8192
     max_tokens   tokens a step, by default 512 on a CPU and 2048 on a GPU; at least max_seqs
     max_seqs     sequences a step, by default 16 on a CPU and 64 on a GPU, or max_tokens where that is less
@@ -70,10 +73,11 @@ def compile(
     found = device.target
     act, quantize = arguments.dtype_of(dtype, found), arguments.activations_of(activations, found)
     budget, plain = arguments.memory_of(memory), arguments.switch_of("plain", plain)
+    pages = arguments.kv_of(kv, act, found)
     whole = read_model(gguf)
     given = dict(context=context, max_tokens=max_tokens, max_seqs=max_seqs, max_logits=max_logits, page_size=page_size)
     sizes = arguments.sizes_of(given, whole.context, found)
-    options = dict(act=act, activations=quantize, memory=budget, plain=plain, **vars(sizes))
+    options = dict(act=act, activations=quantize, kv=pages, memory=budget, plain=plain, **vars(sizes))
     return CompiledModel(whole, GGUFSource(gguf), device, **options)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 NAMES: Mapping[str, str] = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
-    "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool",
+    "i16": "int16", "i8": "int8", "u8": "uint8", "bool": "bool", "e4m3": "float8_e4m3fn",
 }  # fmt: skip
 _OURS = {theirs: ours for ours, theirs in NAMES.items()}
 

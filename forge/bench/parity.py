@@ -16,7 +16,8 @@ import torch
 from forge.compiled import CompiledModel
 from forge.graph.evaluate import evaluate
 from forge.graph.ir import Node
-from forge.lower.values import constant_tensor
+from forge.graph.types import TensorType
+from forge.lower.values import constant_tensor, torch_dtype
 from forge.lower.weights import raw_of
 from forge.quant import to_dense
 from forge.runtime.batch import Batch, BatchBuilder
@@ -84,7 +85,7 @@ def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
     """Logits of the graph as built, before any pass, evaluated in f32 by the ops' references."""
     inputs = batch_of(model, [Chunk(0, 0, ids.astype(np.int32))], scattered_pages(model, 1)).inputs
     graph = model.built()
-    states = {n.name: torch.zeros(n.types[0].concrete()) for n in graph.leaves("state")}
+    states = {n.name: _state(n.types[0]) for n in graph.leaves("state")}
 
     def fixed(leaf: Node) -> torch.Tensor:
         if leaf.kind == "constant":
@@ -94,6 +95,11 @@ def evaluated_logits(model: CompiledModel, ids: np.ndarray) -> torch.Tensor:
     outputs, _ = evaluate(graph, {k: torch.from_numpy(v) for k, v in inputs.items()}, fixed, states)
     logits: torch.Tensor = outputs["logits"]
     return logits
+
+
+def _state(type: TensorType) -> torch.Tensor:
+    """Zeros in f32, but pages of codes as they are."""
+    return torch.zeros(type.concrete(), dtype=torch_dtype(type) if type.dtype.codes else torch.float32)
 
 
 def mean_kl(reference: torch.Tensor, logits: torch.Tensor) -> float:

@@ -38,6 +38,7 @@ def add_compile_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--dtype", help="what kernels multiply: bf16 or f32 on a CPU, f16 on a GPU")
     group.add_argument("--activations", help="before quantized weights on a GPU: a16, a8 or float")
+    group.add_argument("--kv", default="auto", help="keys and values: auto (as --dtype), f16, bf16, int8 or fp8")
     group.add_argument("--context", type=int, metavar="N", help="tokens a sequence may reach")
     group.add_argument("--max-seqs", type=int, metavar="N", help="sequences that run at a time")
     group.add_argument("--memory", type=byte_count, metavar="BYTES", help="memory to use at most: 800M, 20G")
@@ -65,7 +66,7 @@ def model_path(args: argparse.Namespace) -> Path:
 
 def compile_options(args: argparse.Namespace, **override: Any) -> dict[str, Any]:
     """The flags as keyword arguments of `forge.compile` and `forge.LLM`."""
-    names = ("target", "dtype", "activations", "context", "max_seqs", "memory", "plain")
+    names = ("target", "dtype", "activations", "kv", "context", "max_seqs", "memory", "plain")
     return {name: getattr(args, name) for name in names} | override
 
 

@@ -72,6 +72,12 @@ def activations_of(activations: Any, target: DeviceTarget) -> str:
     return _one_of("activations", activations, ("float",) if target.kind == "cpu" else ("a16", "a8", "float"), target)
 
 
+def kv_of(kv: Any, act: str, target: DeviceTarget) -> str:
+    """The element type of the KV pages; `act` is that of what kernels multiply."""
+    names = {"auto": act, "f16": "f16", "bf16": "bf16", "int8": "i8", "fp8": "e4m3"}
+    return names[_one_of("kv", kv, tuple(names), target)]
+
+
 def memory_of(memory: Any) -> int | None:
     """Bytes that may be used; None for all that are free."""
     return None if memory is None else _count("memory", memory, None)

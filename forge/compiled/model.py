@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 class CompiledModel:
     """A model compiled for a target. Implements `forge.runtime.runner.Runner`.
 
+    `act` is the element type of what kernels multiply, `kv` that of the KV pages, by default `act`.
     `graph` is the optimized graph, `plan` the plan, `limits` what it can hold; `config` are the hyperparameters, in the
     dataclass of the model's architecture. One thread may run it at a time; looking at graph, plan and kernels is safe
     from any. `on` is the device, by name or itself (`forge.lower.devices`).
@@ -55,6 +56,7 @@ class CompiledModel:
         *,
         act: str,
         activations: str,
+        kv: str | None = None,
         context: int,
         max_tokens: int,
         max_seqs: int,
@@ -69,7 +71,7 @@ class CompiledModel:
         self.target, self.context_length = self.on.target, context
         self.source, self._store = source, store or TuningStore()
         self.plain = plain
-        self._precision, self._options = Precision(act), options(activations)
+        self._precision, self._options = Precision(act, kv or act), options(activations)
         self._executable: Executable | None = None
         self._lock = threading.RLock()  # reentrant: the handler of a signal may close what is being loaded
         self.turn = threading.Lock()

@@ -64,6 +64,11 @@ class DType:
         return self.name in ("f32", "f16", "bf16")
 
     @property
+    def codes(self) -> bool:
+        """Whether pages of keys and values of this type hold codes, with a scale a token and head."""
+        return self.name in ("i8", "e4m3")
+
+    @property
     def activation(self) -> bool:
         """One of our own types of quantized activations, which no file holds."""
         return self.name in ("a8", "a16")
@@ -89,6 +94,7 @@ def _unique(new: DType) -> None:
 _TABLE: Mapping[str, tuple[int, int, int | None]] = {
     "f64": (1, 8, 28), "f32": (1, 4, 0), "f16": (1, 2, 1), "bf16": (1, 2, 30),
     "i64": (1, 8, 27), "i32": (1, 4, 26), "i16": (1, 2, 25), "i8": (1, 1, 24), "u8": (1, 1, None), "bool": (1, 1, None),
+    "e4m3": (1, 1, None),
     "q4_0": (32, 18, 2), "q4_1": (32, 20, 3), "q5_0": (32, 22, 6), "q5_1": (32, 24, 7), "q8_0": (32, 34, 8),
     "q2_K": (256, 84, 10), "q3_K": (256, 110, 11), "q4_K": (256, 144, 12), "q5_K": (256, 176, 13),
     "q6_K": (256, 210, 14), "iq2_xxs": (256, 66, 16), "iq2_xs": (256, 74, 17), "iq2_s": (256, 82, 22),

@@ -41,6 +41,23 @@ def zero_row(generator: torch.Generator, type: TensorType) -> torch.Tensor:
     return values
 
 
+def pages(generator: torch.Generator, type: TensorType) -> torch.Tensor:
+    """Pages of keys and values that hold normal values, as codes where the type has these."""
+    import torch
+
+    from forge.quant import cells
+
+    if not type.dtype.codes:
+        return normal(generator, type)
+    kv = torch.empty(type.concrete(), dtype=torch_type(type.dtype.name))
+    codes, scales = cells.parts(kv)
+    assert scales is not None
+    made = cells.encode(torch.randn(codes.shape, generator=generator), type.dtype)
+    codes.copy_(made[0])
+    scales.copy_(made[1])
+    return kv
+
+
 def integers(low: int, high: int) -> Fill:
     """Uniform integers in [low, high)."""
 

@@ -26,6 +26,8 @@ def _cases():
         ("three sequences", [(1, 700), (2, 5), (1, 64)], {}),
         ("window", [(1, 900), (1, 3)], {"window": 128}),
         ("heads of 96, bf16", [(1, 130), (1, 1)], {"width": 96, "dt": "bf16"}),
+        ("int8 keys", [(1, 300), (2, 5)], {"kv": "i8"}),
+        ("fp8 keys", [(1, 300), (2, 5)], {"kv": "e4m3"}),
     ):
         case = batch(name, lengths, **{"heads": 8, "kv_heads": 2, "width": 64, **more})
         yield Case(name, case.types, {**case.attrs, "residual": name != "window"}, case.fills, make=case.make)
@@ -34,7 +36,7 @@ def _cases():
 @op(
     equals=_equals,
     cases=lambda: tuple(_cases()),
-    axes={"q": "THE", "kv": "2.KBE", "page_table": "SM", "query_start": "S", "query_len": "S", "context_len": "S"},
+    axes={"q": "THE", "kv": "2.KB.", "page_table": "SM", "query_start": "S", "query_len": "S", "context_len": "S"},
 )
 def paged_attention_q8(
     q, kv, page_table, query_start, query_len, context_len, *, scale, window=0, softcap=0.0, residual=False

@@ -5,12 +5,14 @@ from __future__ import annotations
 from forge.graph.op import Case, Cost, Space, op
 from forge.graph.types import tensor
 from forge.kernels import fills
+from forge.kernels.device.cells import code_of, scale_of
 from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.tile import element
 from forge.kernels.kv_append import kv_append
 from forge.kernels.rms_norm import rms_norm
 from forge.kernels.rope import pairs_of, rope, turned, unit_circle
 from forge.language import cdiv, jit, next_power_of_2, tl
+from forge.quant.cells import page_type, parts, row_width
 
 
 def _equals(kv, q, k, v, rotation, slots, q_norm=None, k_norm=None, *, pairs, eps=1e-6, out="f16"):
@@ -23,19 +25,22 @@ def _equals(kv, q, k, v, rotation, slots, q_norm=None, k_norm=None, *, pairs, ep
 
 
 def _cost(kv, q, k, v, rotation, slots, q_norm, k_norm, *, pairs, eps, out):
-    return Cost(bytes=2 * q.nbytes + 4 * k.nbytes + rotation.nbytes + slots.nbytes, flops=6 * q.numel + 6 * k.numel)
+    t, heads, width = k.shape
+    read, written = 2 * k.nbytes, kv.dtype.size(2 * t * heads * row_width(width, kv.dtype))
+    nbytes = 2 * q.nbytes + read + written + rotation.nbytes + slots.nbytes
+    return Cost(bytes=nbytes, flops=6 * q.numel + 6 * k.numel)
 
 
 def _cases():
-    def case(name, slots, heads, kv_heads, width, pairs="neox", dt="f16", count=0, norms=False, **more):
+    def case(name, slots, heads, kv_heads, width, pairs="neox", dt="f16", kv="", count=0, norms=False):
         t = len(slots)
         q, k = tensor(dt, t, heads, width), tensor(dt, t, kv_heads, width)
-        kv = tensor(dt, 2, 4, kv_heads, 16, width)
+        pages = page_type(kv or dt, 4, kv_heads, 16, width)
         turns = tensor("f32", t, count or width // 2, 2)
         norm = tensor("f32", width) if norms else None
-        fill = {"rotation": unit_circle, "slots": fills.constant(slots)}
-        types = (kv, q, k, k, turns, tensor("i32", t), norm, norm)
-        return Case(name, types, dict(pairs=pairs, eps=1e-6, out=dt), fill, **more)
+        fill = {"kv": fills.pages, "rotation": unit_circle, "slots": fills.constant(slots)}
+        types = (pages, q, k, k, turns, tensor("i32", t), norm, norm)
+        return Case(name, types, dict(pairs=pairs, eps=1e-6, out=dt), fill)
 
     yield case("grouped heads", [37, 0, 63], 8, 2, 128)
     yield case("neighbours", [5], 4, 4, 64, "norm")
@@ -45,9 +50,16 @@ def _cases():
     yield case("some not stored, bf16", [-1, 7, -1], 5, 1, 80, dt="bf16")
     yield case("f32", [3], 2, 1, 32, "norm", dt="f32")
     yield case("f32, with norms", [3, 60], 2, 2, 32, dt="f32", norms=True)
+    yield case("bf16 of f16", [37, 0], 8, 2, 64, kv="bf16")
+    for kv in ("i8", "e4m3"):
+        yield case(f"{kv}, grouped heads", [37, 0, -1, 63], 8, 2, 128, kv=kv)
+        yield case(f"{kv}, norms of neighbours", [21, 22], 3, 1, 96, "norm", kv=kv, norms=True)
+        yield case(f"{kv}, part of the head, with norms", [1, -1], 6, 2, 80, count=16, kv=kv, norms=True)
+        yield case(f"{kv} of bf16", [-1, 7, -1], 5, 1, 80, dt="bf16", kv=kv)
+        yield case(f"{kv} of f32", [3], 2, 1, 32, "norm", dt="f32", kv=kv)
 
 
-AXES = {"kv": "2.KBE", "q": "THE", "k": "TKE", "v": "TKE", "rotation": "TP2", "slots": "T"}
+AXES = {"kv": "2.KB.", "q": "THE", "k": "TKE", "v": "TKE", "rotation": "TP2", "slots": "T"}
 
 
 @op(
@@ -60,8 +72,8 @@ AXES = {"kv": "2.KBE", "q": "THE", "k": "TKE", "v": "TKE", "rotation": "TP2", "s
 def rope_append(kv, q, k, v, rotation, slots, q_norm=None, k_norm=None, *, pairs, eps=1e-6, out="f16"):
     """(kv with rope(k) and v of this step, rope(q)): see `rope`, `kv_append`, and `rms_norm` of heads before them.
 
-    q[T,H,E], k and v [T,K,E], kv[2,P,K,B,E]; q_norm and k_norm [E], if there are any, round to `out`. The heads of a
-    token lie side by side.
+    q[T,H,E], k and v [T,K,E], kv[2,P,K,B,E] or codes [2,P,K,B,E+4]; q_norm and k_norm [E], if there are any, round to
+    `out`. The heads of a token lie side by side.
     """
 
 
@@ -73,11 +85,23 @@ def _loaded(q_ptr, k_ptr, v_ptr, q_at, k_at, v_at, at, is_q, is_k, is_v, mask):
 
 
 @jit
-def _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, at, x, is_q, is_k, is_v, mask):
+def _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, at, x, scale, is_q, is_k, is_v, mask):
+    """Store elements `at` of heads, rounded to the type of q; on pages, as codes where there is a `scale`."""
     x = x.to(q_out_ptr.dtype.element_ty)
     tl.store(q_out_ptr + q_to + at, x, mask & is_q)
+    if scale is not None:
+        x = code_of(x.to(tl.float32), scale, k_pages_ptr.dtype.element_ty == tl.uint8)
+    x = x.to(k_pages_ptr.dtype.element_ty)
     tl.store(k_pages_ptr + page_to + at, x, mask & is_k)
     tl.store(v_pages_ptr + page_to + at, x, mask & is_v)
+
+
+@jit
+def _scale(a, b, c, TO: tl.constexpr, FP8: tl.constexpr):
+    """The scales of rows whose elements are a, b and c, once they are rounded to TO; beside them stand zeros."""
+    a, b, c = a.to(TO).to(tl.float32), b.to(TO).to(tl.float32), c.to(TO).to(tl.float32)
+    largest = tl.maximum(tl.maximum(tl.max(tl.abs(a), 1), tl.max(tl.abs(b), 1)), tl.max(tl.abs(c), 1))
+    return scale_of(largest, tl.sum(a * 0.0 + b * 0.0, 1) + tl.sum(c * 0.0, 1), FP8)
 
 
 @jit
@@ -96,8 +120,10 @@ def _normed(x, scale, q_norm_ptr, k_norm_ptr, at, is_q, is_k, mask, OUT: tl.cons
 @jit
 def _rope_append(
     q_out_ptr,  # [T,H,E], dense
-    k_pages_ptr,  # [P,K,B,E]
+    k_pages_ptr,  # [P,K,B,E], PAGE elements from a page of a head to the next
     v_pages_ptr,
+    k_scales_ptr,  # f32[P,K,B], or None
+    v_scales_ptr,
     q_ptr,  # [T,H,E]
     k_ptr,  # [T,K,E]
     v_ptr,
@@ -113,6 +139,7 @@ def _rope_append(
     K: tl.constexpr,
     B: tl.constexpr,
     E: tl.constexpr,
+    PAGE: tl.constexpr,
     COUNT: tl.constexpr,
     NEOX: tl.constexpr,
     OUT: tl.constexpr,
@@ -130,7 +157,8 @@ def _rope_append(
     q_at, k_at = token * q_stride_t + head * E, token * k_stride_t + (head - H) * E
     v_at = token * v_stride_t + (head - H - K) * E
     q_to = (token * H + head) * E
-    page_to = ((slot // B * K + (head - H) % K) * B + slot % B) * E
+    page = slot // B * K + (head - H) % K
+    page_to = page * PAGE + slot % B * E
     stored = tl.where(is_q, -1, slot) >= 0
     keep_k, keep_v = is_k & stored, is_v & stored
 
@@ -146,10 +174,17 @@ def _rope_append(
         b = _normed(b, scale, q_norm_ptr, k_norm_ptr, second, is_q, is_k, mask, OUT)
         c = _normed(c, scale, q_norm_ptr, k_norm_ptr, rest, is_q, is_k, rest_mask, OUT)
     a, b = turned(a, b, tl.where(is_v, 1.0, cos), tl.where(is_v, 0.0, sin))
-    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, first, a, is_q, keep_k, keep_v, mask)
-    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, second, b, is_q, keep_k, keep_v, mask)
+    scale = None
+    if k_scales_ptr is not None:
+        row_scale = _scale(a, b, c, q_out_ptr.dtype.element_ty, k_pages_ptr.dtype.element_ty == tl.uint8)
+        scale_to = page * (PAGE // 4) + slot % B
+        tl.store(k_scales_ptr + scale_to, row_scale[:, None], keep_k)
+        tl.store(v_scales_ptr + scale_to, row_scale[:, None], keep_v)
+        scale = row_scale
+    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, first, a, scale, is_q, keep_k, keep_v, mask)
+    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, second, b, scale, is_q, keep_k, keep_v, mask)
     if REST > 0:
-        _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, rest, c, is_q, keep_k, keep_v, rest_mask)
+        _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, rest, c, scale, is_q, keep_k, keep_v, rest_mask)
 
 
 @rope_append.kernel(space=Space(HEADS=(4, 2, 8, 1, 16), num_warps=(1, 2, 4)))
@@ -159,8 +194,12 @@ def rope_append_heads(site, q_out, kv, q, k, v, rotation, slots, q_norm, k_norm,
     t, heads, width = q.shape
     kv_heads, count = k.shape[1], rotation.shape[1]
     q, k, v = (x.view(t, -1) for x in (q, k, v))  # raises where the heads of a token lie apart
-    args = (q_out, kv[0], kv[1], q, k, v, rotation, slots, q_norm, k_norm, q.stride(0), k.stride(0), v.stride(0), eps)
+    pages, scales = parts(kv)
+    strides = (q.stride(0), k.stride(0), v.stride(0))
+    args = (q_out, *pages, *(scales if scales is not None else (None, None)), q, k, v)
+    args = (*args, rotation, slots, q_norm, k_norm, *strides, eps)
     rest = next_power_of_2(width - 2 * count) if width > 2 * count else 0
-    sizes = dict(H=heads, K=kv_heads, B=kv.shape[3], E=width, COUNT=count, PAIRS=next_power_of_2(count), REST=rest)
+    sizes = dict(H=heads, K=kv_heads, B=kv.shape[3], E=width, PAGE=kv[0, 0, 0].numel(), COUNT=count)
+    sizes |= dict(PAIRS=next_power_of_2(count), REST=rest)
     grid = (t, cdiv(heads + 2 * kv_heads, site["HEADS"]))
     return site.launch(_rope_append, grid, *args, NEOX=pairs == "neox", OUT=element(out), **sizes)

@@ -13,9 +13,10 @@ from forge.runtime.contract import INPUTS, KEPT, Limits
 
 @dataclass(frozen=True)
 class Precision:
-    """Element types: `act` of what kernels multiply and of the KV pages, `residual` of the stream between layers."""
+    """Element types: `act` of what kernels multiply, `kv` of the KV pages, `residual` of the stream between layers."""
 
     act: str = "f16"
+    kv: str = "f16"
     residual: str = "f32"
 
 

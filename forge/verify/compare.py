@@ -8,20 +8,20 @@ import torch
 
 from forge.errors import NumericsError, UnsupportedError
 from forge.lower.values import type_of
-from forge.quant import dense
+from forge.quant import cells, dense
 from forge.quant.packed import Packed
 
 # Bounds on |got - ref| / max(|ref|, rms(ref)) by the result's type: the maximum and the root mean square.
 BOUNDS = {"f32": (2e-5, 2e-6), "f16": (4e-3, 6e-4), "bf16": (3e-2, 5e-3)}
 # Of codes that a fused op makes of numbers which it rounds to f16 or bf16 before: another rounding is another code.
-FUSED_CODES = {"a8": (1e-1, 1e-2), "a16": (3e-2, 5e-3)}
+FUSED_CODES = {"a8": (1e-1, 1e-2), "a16": (3e-2, 5e-3), "i8": (1e-1, 1e-2), "e4m3": (2e-1, 2e-2)}
 
 
 def compare(got: Any, ref: torch.Tensor, label: str, *, fused: bool = False) -> float:
     """The largest relative error of `got`. Raises NumericsError beyond BOUNDS, or where NaN or infinity differ.
 
-    Integers must be equal. `got` may be Packed: its dense values are compared, as f32, or those of a `fused` op within
-    FUSED_CODES. Raises UnsupportedError for a floating type without bounds.
+    Integers must be equal. `got` may be Packed, or pages of codes: what they stand for is compared, as f32, or that of
+    a `fused` op within FUSED_CODES. Raises UnsupportedError for a floating type without bounds.
     """
     result = got
     type = type_of(got)
@@ -29,6 +29,10 @@ def compare(got: Any, ref: torch.Tensor, label: str, *, fused: bool = False) -> 
     if isinstance(got, Packed):
         bounds = FUSED_CODES[got.dtype.name] if fused else BOUNDS["f32"]
         got = dense(got)
+    if type is not None and type.dtype.codes:  # pages of keys and values
+        bounds = FUSED_CODES[type.dtype.name] if fused else BOUNDS["f32"]
+        result = got = cells.dense(got)
+        ref = cells.dense(ref)
     got, ref = got.cpu(), ref.cpu()
     _require(got.shape == ref.shape, f"{label}: shape {tuple(got.shape)}, the oracle has {tuple(ref.shape)}")
     if bounds is None:

@@ -11,9 +11,14 @@ from forge.language import dot, jit, tl
 
 
 @jit
-def scores(q, k, SCALE: tl.constexpr, SOFTCAP: tl.constexpr):
-    """log2(e) * cap(SCALE * q[M,E] k[N,E]^T) in fp32, where cap(x) = c tanh(x / c) for a soft cap c > 0."""
+def scores(q, k, SCALE: tl.constexpr, SOFTCAP: tl.constexpr, key_scale=None):
+    """log2(e) * cap(SCALE * q[M,E] k[N,E]^T) in fp32, where cap(x) = c tanh(x / c) for a soft cap c > 0.
+
+    With `key_scale` f32[N], key j is key_scale[j] * k[j].
+    """
     s = dot(q, tl.trans(k), tl.zeros([q.shape[0], k.shape[0]], tl.float32))
+    if key_scale is not None:
+        s = s * key_scale[None, :]
     if SOFTCAP > 0:
         # tanh(x) = 1 - 2 / (exp(2x) + 1): right at both ends, where exp is infinite or zero
         s = SOFTCAP * (1 - 2 / (tl.exp2(s * (2.8853900817779268 * SCALE / SOFTCAP)) + 1))
@@ -22,13 +27,18 @@ def scores(q, k, SCALE: tl.constexpr, SOFTCAP: tl.constexpr):
 
 
 @jit
-def accumulate(s, v, acc, top, total):
-    """The state after one more block of scores s[M,N] (-inf where masked) and values v[N,E]."""
+def accumulate(s, v, acc, top, total, value_scale=None):
+    """The state after one more block of scores s[M,N] (-inf where masked) and values v[N,E].
+
+    With `value_scale` f32[N], value j is value_scale[j] * v[j].
+    """
     new = tl.maximum(top, tl.max(s, 1))
     base = tl.where(new == float("-inf"), 0.0, new)  # -inf - -inf would be NaN
     p = tl.exp2(s - base[:, None])
     shrink = tl.exp2(top - base)
     total = total * shrink + tl.sum(p, 1)
+    if value_scale is not None:
+        p = p * value_scale[None, :]
     acc = dot(p.to(v.dtype), v, acc * shrink[:, None])
     return acc, new, total
 

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from forge.graph.op import Cost, Space, expect, op
 from forge.graph.types import Sym, tensor
+from forge.kernels.device.tile import element
 from forge.kernels.paged_attention.cases import cases
 from forge.kernels.paged_attention.cpu import paged_torch
 from forge.kernels.paged_attention.device import _combine, _paged
 from forge.language import cdiv, next_power_of_2
+from forge.quant.cells import decode, parts, row_width
+from forge.torch_types import type_name
 
 
 def _types(q, kv, page_table, query_start, query_len, context_len, *, scale, window, softcap):
     expect(q.rank == 3 and q.dtype.fits_f32, "q must be f32, f16 or bf16 [T,H,E]")
-    expect(kv.rank == 5 and kv.shape[0] == 2 and kv.dtype == q.dtype, "kv must be [2,P,K,B,E] of q's element type")
-    expect(kv.shape[4] == q.shape[2], "q and kv must have one head width")
+    expect(kv.rank == 5 and kv.shape[0] == 2, "kv must be [2,P,K,B,E]")
+    expect(kv.dtype.fits_f32 or kv.dtype.codes, "kv must be f32, f16, bf16, i8 or e4m3")
+    expect(isinstance(q.shape[2], int), "the width of a head must be known")
+    expect(kv.shape[4] == row_width(q.shape[2], kv.dtype), "q and kv must have one head width")
+    expect(not kv.dtype.codes or q.shape[2] % 4 == 0, "heads that are codes must be a multiple of 4 wide")
     sizes = (*q.shape[1:], *kv.shape[2:])
     expect(not any(isinstance(d, Sym) for d in sizes), "heads, their width and the size of a page must be known")
     expect(q.shape[1] % kv.shape[2] == 0, "the heads of q must be a multiple of the heads of kv")
@@ -32,12 +38,14 @@ def _reference(q, kv, page_table, query_start, query_len, context_len, *, scale,
     import torch
 
     block, group = kv.shape[3], q.shape[1] // kv.shape[2]
+    numbers, scales = parts(kv)
     out = torch.zeros_like(q, dtype=torch.float32)
     lengths = zip(query_start.tolist(), query_len.tolist(), context_len.tolist(), strict=True)
     for s, (start, n, context) in enumerate(lengths):
         at = torch.arange(context, device=q.device)
         pages = page_table[s, at // block].long()
-        k, v = (x[pages, :, at % block].float().repeat_interleave(group, 1) for x in kv)  # [context, H, E]
+        taken = (x if x is None else x[:, pages, :, at % block] for x in (numbers, scales))  # [context, 2, K, ...]
+        k, v = decode(*taken, torch.float32).repeat_interleave(group, 2).unbind(1)
         score = torch.einsum("qhe,khe->hqk", q[start : start + n].float(), k) * scale
         if softcap:
             score = softcap * torch.tanh(score / softcap)
@@ -61,12 +69,14 @@ def _cost(q, kv, page_table, query_start, query_len, context_len, *, scale, wind
     reference=_reference,
     cost=_cost,
     cases=lambda: tuple(cases()),
-    axes={"q": "THE", "kv": "2.KBE", "page_table": "SM", "query_start": "S", "query_len": "S", "context_len": "S"},
+    axes={"q": "THE", "kv": "2.KB.", "page_table": "SM", "query_start": "S", "query_len": "S", "context_len": "S"},
 )
 def paged_attention(q, kv, page_table, query_start, query_len, context_len, *, scale, window=0, softcap=0.0):
     """y[T,H,E] = softmax(cap(scale * q k^T)) v over the pages of each row's sequence, causal; fp32 softmax.
 
-    q[T,H,E]; kv[2,P,K,B,E], keys and values in pages of B tokens, H a multiple of K; page_table i32[S,M].
+    q[T,H,E]; kv[2,P,K,B,E], keys and values in pages of B tokens, H a multiple of K, or [2,P,K,B,E+4] of i8 or e4m3:
+    codes with a scale a token and head, see `forge.quant.cells`; numbers of another type than q's are converted to that
+    before they are multiplied. page_table i32[S,M].
     Sequence s owns the rows query_start[s] .. + query_len[s] of q, which are its last tokens, and its keys are the
     positions 0 .. context_len[s] - 1: position j lies in page page_table[s, j // B] at offset j % B. query_len may be
     0. A row that no sequence owns gives zeros. With window w > 0 a query at p sees the keys p - w < j <= p; with
@@ -150,13 +160,18 @@ def _launch(
     t, heads, width = q.shape
     splits, min_keys = (to.shape[2], site["MIN_KEYS"]) if split else (1, 1)
     _, _, kv_heads, block, _ = kv.shape
+    pages, scales = parts(kv)
     group, s = heads // kv_heads, len(query_len)
     block_m = max(site["BLOCK_M"], next_power_of_2(group))
     grid = (_blocks(t, s, block_m // group), kv_heads, splits)
+    wide = scales is not None and site.target.flushes_halves  # which would lose the smallest codes and weights
     return site.launch(
-        _paged, grid, to, sums, q, kv[0], kv[1], page_table, query_start, query_len, context_len,
+        _paged, grid, to, sums, q, *pages, *(scales if scales is not None else (None, None)),
+        page_table, query_start, query_len, context_len,
         t, s, splits, q.stride(0), q.stride(1), page_table.stride(0),
-        K=kv_heads, G=group, B=block, E=width, SPLIT=split, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
+        K=kv_heads, G=group, B=block, E=width, PAGE=kv[0, 0, 0].numel(),
+        PRODUCT=element("f32" if wide else type_name(q.dtype)),
+        SPLIT=split, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
         SOFTCAP=softcap, BLOCK_M=block_m, BLOCK_E=max(16, next_power_of_2(width)), BLOCK_S=_lanes(s),
     )  # fmt: skip
 

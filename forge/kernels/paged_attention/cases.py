@@ -9,6 +9,7 @@ from forge.graph.op import Case
 from forge.graph.types import tensor
 from forge.kernels import fills
 from forge.language import cdiv
+from forge.quant.cells import page_type, parts
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +26,15 @@ def batch(
     width: int = 64,
     block: int = 16,
     dt: str = "f16",
+    kv: str = "",
     rows: int = 0,
     spread: float = 1.0,
     small: bool = True,
     **attrs: Any,
 ) -> Case:
-    """A case of paged attention. `rows` more rows of q belong to no sequence; `spread` scales q.
+    """A case of paged attention, on pages of the type `kv`, by default that of q, `dt`.
+
+    `rows` more rows of q belong to no sequence; `spread` scales q.
 
     What must not be read holds NaN: pages of nobody, which unused entries of the page table name, and the unused end
     of every last page. Sequences own the rows of q in the order opposite to their own.
@@ -38,15 +42,17 @@ def batch(
     t, s = sum(n for n, _ in lengths) + rows, len(lengths)
     pages = sum(cdiv(context, block) for _, context in lengths) + 3
     longest = max(cdiv(context, block) for _, context in lengths) + 1
-    q, kv = tensor(dt, t, heads, width), tensor(dt, 2, pages, kv_heads, block, width)
+    q, cache = tensor(dt, t, heads, width), page_type(kv or dt, pages, kv_heads, block, width)
     table, ints = tensor("i32", s, longest), tensor("i32", s)
 
     def make(generator: torch.Generator) -> list[Any]:
         import torch
 
         order = torch.randperm(pages, generator=generator).int()
-        state = fills.normal(generator, kv)
-        state[:, order[-3:].long()] = float("nan")
+        state = fills.pages(generator, cache)
+        numbers, scales = parts(state)
+        kept = numbers if scales is None else scales  # a scale that is NaN makes its codes NaN
+        kept[:, order[-3:].long()] = float("nan")
         page_table = order[-1].repeat(s, longest)
         taken, end = 0, t - rows
         starts = []
@@ -54,7 +60,7 @@ def batch(
             count = cdiv(context, block)
             page_table[i, :count] = order[taken : taken + count]
             if count:
-                state[:, order[taken + count - 1], :, context - (count - 1) * block :] = float("nan")
+                kept[:, order[taken + count - 1], :, context - (count - 1) * block :] = float("nan")
             taken, end = taken + count, end - n
             starts.append(end)
         queries = fills.scaled(spread)(generator, q)
@@ -62,7 +68,7 @@ def batch(
         return [queries, state, page_table, *(torch.tensor(x, dtype=torch.int32) for x in (starts, lens, contexts))]
 
     attrs = {"scale": width**-0.5, "window": 0, "softcap": 0.0} | attrs
-    return Case(name, (q, kv, table, ints, ints, ints), attrs, make=make, small=small)
+    return Case(name, (q, cache, table, ints, ints, ints), attrs, make=make, small=small)
 
 
 def cases() -> Iterator[Case]:
@@ -84,4 +90,17 @@ def cases() -> Iterator[Case]:
         few = ((1, 1300), (1, 40), (2, 9))
         yield batch(f"width {width} decode", few, heads=8, width=width, scale=scale, small=False)
     yield batch("window and cap", ((1, 900), (300, 800)), heads=8, width=128, window=200, softcap=30.0, small=False)
+    yield batch("bf16 of f16", mixed, kv="bf16")
+    for kv in ("i8", "e4m3"):
+        for dt in ("f16", "bf16", "f32"):
+            yield batch(f"mixed {kv} of {dt}", mixed, dt=dt, kv=kv)
+        yield batch(f"{kv} decode", decode, heads=8, kv_heads=1, rows=2, kv=kv)
+        yield batch(f"{kv} prefill", ((45, 45),), kv_heads=4, rows=3, kv=kv)
+        yield batch(f"{kv} window 33", ((1, 300), (1, 20), (40, 70), (1, 34)), window=33, kv=kv)
+        yield batch(f"{kv} soft cap", ((1, 300), (9, 25)), softcap=5.0, spread=8, kv=kv)
+        yield batch(f"{kv} pages of 12, groups of 7", ((1, 50), (6, 24)), heads=14, block=12, kv=kv)
+        for width in (80, 128, 256):
+            for name, lengths in (("", ((1, 700), (70, 200))), (" decode", few)):
+                name = f"{kv} width {width}{name}"
+                yield batch(name, lengths, heads=8, width=width, scale=0.08, kv=kv, small=False)
     yield batch("64 sequences", tuple((1, 1 + 7 * i) for i in range(64)), heads=4, width=64, rows=3, small=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forge.kernels.attend import explicitly, fused
 from forge.language import cdiv
+from forge.quant.cells import decode, parts
 
 
 def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_len, *, scale, window, softcap):
@@ -14,8 +15,8 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
     _, num_pages, kv_heads, block, _ = kv.shape
     group = heads // kv_heads
     q_groups, out_groups = q.unflatten(1, (kv_heads, group)), out.unflatten(1, (kv_heads, group))
-    # A page of one head is a row of `rows`; `bases` is the row of page 0 for k and v and each head.
-    rows = kv.view(-1, block * width)
+    # A page of one head is a row of `rows`, and of `scales`; `bases` is the row of page 0 for k and v and each head.
+    rows, scales = (x if x is None else x.flatten(0, 2) for x in parts(kv))
     bases = torch.arange(2).mul(num_pages * kv_heads)[:, None, None] + torch.arange(kv_heads)[:, None]
 
     def keys(s, low, high):
@@ -23,7 +24,8 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
         first = low // block
         pages = page_table[s, first : cdiv(high, block)]
         at = torch.add(bases, pages, alpha=kv_heads).view(-1)
-        both = rows.index_select(0, at).view(2, 1, kv_heads, -1, width)
+        taken = (x if x is None else x.index_select(0, at) for x in (rows, scales))
+        both = decode(*taken, q.dtype).view(2, 1, kv_heads, -1, width)
         return both[:, :, :, low - first * block : high - first * block].unbind()
 
     def mask(n, context, low):

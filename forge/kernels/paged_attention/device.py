@@ -7,10 +7,15 @@ from the lengths, so that a launch depends on shapes alone and can be captured.
 
 from __future__ import annotations
 
+from forge.kernels.device.cells import numbers
 from forge.kernels.device.codes import store_codes
 from forge.kernels.device.dependent import wait_for_earlier
 from forge.kernels.device.online_softmax import accumulate, normalized, scores
 from forge.language import jit, tl
+
+# Probabilities are multiplied by the scales of values, which are small, and are rounded to fp16 with them. This power
+# of two keeps both off the ends of fp16: the largest scale, of values that are fp16, is 65504 / 127.
+VALUES = tl and tl.constexpr(64.0)
 
 
 @jit
@@ -49,8 +54,10 @@ def _paged(
     to_ptr,  # [T,H,splits,E]: the result, or fp32 parts of it
     sums_ptr,  # f32[T,H,splits]: log2 of the sum of a part's exponentials; not used unless SPLIT
     q_ptr,  # [T,H,E]
-    k_ptr,  # [P,K,B,E]
+    k_ptr,  # [P,K,B,E], PAGE elements from a page of a head to the next
     v_ptr,  # [P,K,B,E]
+    k_scale_ptr,  # f32[P,K,B] where pages hold codes, else None
+    v_scale_ptr,
     table_ptr,  # i32[S,M]
     start_ptr,  # i32[S]
     len_ptr,  # i32[S]
@@ -65,6 +72,8 @@ def _paged(
     G: tl.constexpr,
     B: tl.constexpr,
     E: tl.constexpr,
+    PAGE: tl.constexpr,
+    PRODUCT: tl.constexpr,
     SPLIT: tl.constexpr,
     MIN_KEYS: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -125,7 +134,7 @@ def _paged(
     owned = (start + query).to(tl.int64)
     in_width = (e < E)[None, :]
     q_at = owned * q_stride_t + head * q_stride_h
-    q = tl.load(q_ptr + q_at[:, None] + e[None, :], live[:, None] & in_width, 0.0)
+    q = tl.load(q_ptr + q_at[:, None] + e[None, :], live[:, None] & in_width, 0.0).to(PRODUCT)
     table_ptr += s.to(tl.int64) * table_stride
 
     acc = tl.zeros([BLOCK_M, BLOCK_E], tl.float32)
@@ -134,22 +143,30 @@ def _paged(
     for j0 in range(low, high, BLOCK_N):
         j = j0 + tl.arange(0, BLOCK_N)
         page = tl.load(table_ptr + j // B, j < high, 0).to(tl.int64)
-        at = ((page * K + kv_head) * B + j % B) * E
+        at = (page * K + kv_head) * PAGE + j % B * E
         inside = (j < high)[:, None]  # beyond it a page holds anything, NaN too
         if BLOCK_E > E:
             inside = inside & in_width
-        k = tl.load(k_ptr + at[:, None] + e[None, :], inside, 0.0)
-        v = tl.load(v_ptr + at[:, None] + e[None, :], inside, 0.0)
-        score = scores(q, k, SCALE, SOFTCAP)
+        k = tl.load(k_ptr + at[:, None] + e[None, :], inside, 0)
+        v = tl.load(v_ptr + at[:, None] + e[None, :], inside, 0)
+        k_scale = None
+        v_scale = None
+        if k_scale_ptr is not None:
+            scale_at = (page * K + kv_head) * (PAGE // 4) + j % B
+            k_scale = tl.load(k_scale_ptr + scale_at, j < high, 0.0)
+            v_scale = tl.load(v_scale_ptr + scale_at, j < high, 0.0) * VALUES
+        score = scores(q, numbers(k, PRODUCT), SCALE, SOFTCAP, k_scale)
         age = position[:, None] - j[None, :]
         # with a window, 0 <= age < WINDOW in one comparison
         seen = age.to(tl.uint32, bitcast=True) < WINDOW if WINDOW > 0 else age >= 0
         score = tl.where(seen, score, float("-inf"))
-        acc, top, total = accumulate(score, v, acc, top, total)
+        acc, top, total = accumulate(score, numbers(v, PRODUCT), acc, top, total, v_scale)
 
     to = (owned * (K * G) + head) * splits + split
-    y = normalized(acc, total).to(to_ptr.dtype.element_ty)
-    tl.store(to_ptr + to[:, None] * E + e[None, :], y, live[:, None] & in_width)
+    y = normalized(acc, total)
+    if v_scale_ptr is not None:
+        y = y * (1.0 / VALUES)
+    tl.store(to_ptr + to[:, None] * E + e[None, :], y.to(to_ptr.dtype.element_ty), live[:, None] & in_width)
     if SPLIT:
         tl.store(sums_ptr + to, top + tl.log2(total), live)  # -inf + -inf where no key was seen
 

@@ -19,6 +19,7 @@ from forge.kernels.views import merge_heads, split_heads
 from forge.models.builder import Builder
 from forge.models.keys import Keys
 from forge.models.parts.linear import project
+from forge.quant.cells import page_type
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,12 @@ def attention(
     A query sees the last `window` keys, or all if that is 0; y is of the type `out`. Source: arXiv 1706.03762;
     2305.13245 for the grouped heads.
     """
-    pages = (2, b.limits.num_pages, int(heads.kv), b.limits.page_size, int(heads.width))
+    dtype, width_of_head = DTYPES[b.precision.kv], int(heads.width)
+    if dtype.codes and width_of_head % 4:
+        raise UnsupportedError(f"heads {width_of_head} wide, whose keys are to be {dtype} codes", remedy="kv='auto'")
+    pages = page_type(dtype, b.limits.num_pages, int(heads.kv), b.limits.page_size, width_of_head)
     name, step = f"kv.{b.layer}", b.inputs
-    kv = kv_append(b.graph.state(name, StateType(pages, DTYPES[b.precision.act], "pages")), k, v, step.slots)
+    kv = kv_append(b.graph.state(name, StateType(pages.shape, dtype, "pages")), k, v, step.slots)
     b.graph.update(name, kv)
     sequences = (step.page_table, step.query_start, step.query_len, step.context_len)
     y = merge_heads(paged_attention(q, kv, *sequences, scale=heads.scale, window=window))
