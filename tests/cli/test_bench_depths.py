@@ -142,7 +142,7 @@ def test_sequences_that_would_not_keep_their_pages_are_refused(tiny_model):
 
 
 def test_rows_are_named_as_llama_bench_names_them(forge, tiny_model):
-    flags = ("-p", "8", "-n", "4", "-pg", "6,3", "-pg", "5,2", "-d", "0,16", "-r", "1", "--seqs", "1,2")
+    flags = ("-p", "8", "-n", "4", "-pg", "6,3", "-pg", "5,2", "-d", "0", "-d", "16", "-r", "1", "--seqs", "1,2")
     found = forge("bench", "model", tiny_model, *flags, "-o", "json").json
     one = ["pp8", "tg4", "pp6+tg3", "pp5+tg2"]
     names = [*one, *(f"{name} x2" for name in one)]

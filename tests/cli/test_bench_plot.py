@@ -9,7 +9,7 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
-from forge.bench.chart import DARK, LABEL_HEIGHT, LIGHT, WIDTH, Bars, Lines, Series, document, ticks
+from forge.bench.chart import DARK, LABEL_HEIGHT, LIGHT, PLOT_HEIGHT, TOP, WIDTH, Bars, Lines, Series, document, ticks
 from forge.bench.limit import Limit
 from forge.bench.model import ModelRow, Test
 from forge.bench.pictures import of_rows
@@ -56,14 +56,16 @@ def test_equal_factors_are_equally_far_apart():
     assert {"1", "2", "32", "64"} <= set(texts(root))
 
 
-def test_labels_cover_neither_each_other_nor_leave_the_picture():
+@pytest.mark.parametrize("least", [0.0, 4.9])
+def test_labels_cover_neither_each_other_nor_leave_the_plot(least):
     chance = random.Random(1)
     for count in (1, 2, 7, 12):
-        series = [Series(f"series {i}", [(1, 5.0), (2, chance.random() * 0.2)], colour=i) for i in range(count)]
+        ends = [least + chance.random() * 0.1 for _ in range(count)]
+        series = [Series(f"series {i}", [(1, 5.0), (2, end)], colour=i) for i, end in enumerate(ends)]
         root = drawn(Lines("t", "x", "y", series))
         at = sorted(y for text, (_, y) in texts(root).items() if text.startswith("series "))
         assert len(at) == count and all(b - a >= LABEL_HEIGHT - 0.2 for a, b in itertools.pairwise(at))
-        assert at[0] > 0 and at[-1] < 56 + 260
+        assert at[0] >= TOP and at[-1] < TOP + PLOT_HEIGHT
 
 
 @pytest.mark.parametrize("binary", [False, True])

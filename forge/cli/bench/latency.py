@@ -31,7 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--n-gen", type=int, default=128, metavar="N", help="tokens after it, by default 128")
     parser.add_argument("--requests", type=int, default=64, metavar="N", help="in all, by default 64")
     parser.add_argument(
-        "--concurrency", type=counts, metavar="N,..", help="requests at a time: 1,8 by default; with --rate all"
+        "--concurrency",
+        type=counts,
+        action="extend",
+        metavar="N,..",
+        help="requests at a time: 1,8 by default; with --rate all",
     )
     parser.add_argument("--rate", type=float, metavar="R", help="requests that arrive a second, at random moments")
     options.add_compile_flags(parser)

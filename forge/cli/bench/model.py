@@ -29,13 +29,21 @@ OF_TESTS = {"-n": "n_gen", "-pg": "pg", "-d": "n_depth", "--seqs": "seqs", "--gr
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
-    parser.add_argument("-p", "--n-prompt", type=counts, metavar="N,..", help="pp tests, by default 512; 0 for none")
-    parser.add_argument("-n", "--n-gen", type=counts, metavar="N,..", help="tg tests, by default 128; 0 for none")
+    parser.add_argument(
+        "-p", "--n-prompt", type=counts, action="extend", metavar="N,..", help="pp tests, by default 512; 0 for none"
+    )
+    parser.add_argument(
+        "-n", "--n-gen", type=counts, action="extend", metavar="N,..", help="tg tests, by default 128; 0 for none"
+    )
     parser.add_argument(
         "-pg", type=pair, action="append", metavar="P,N", help="a prompt and N tokens after it; may be repeated"
     )
-    parser.add_argument("-d", "--n-depth", type=counts, metavar="N,..", help="tokens in the KV cache before each test")
-    parser.add_argument("--seqs", type=counts, metavar="N,..", help="sequences at a time, by default 1")
+    parser.add_argument(
+        "-d", "--n-depth", type=counts, action="extend", metavar="N,..", help="tokens in the KV cache before each test"
+    )
+    parser.add_argument(
+        "--seqs", type=counts, action="extend", metavar="N,..", help="sequences at a time, by default 1"
+    )
     parser.add_argument("-r", "--repetitions", type=int, default=5, metavar="N")
     parser.add_argument("--graph", action="store_true", help="a GPU's time of a tg step as a captured graph, too")
     parser.add_argument(
