@@ -23,7 +23,7 @@ WRONG = [
     ("max_tokens", 0), ("max_tokens", "all"), ("max_tokens", (1 << 20) + 1), ("max_seqs", True), ("max_seqs", 0),
     ("max_logits", 2.0), ("max_logits", 0), ("page_size", 2.0), ("page_size", False), ("page_size", 0),
     ("memory", 0), ("memory", -1), ("memory", "2G"), ("memory", 1e9),
-    ("plain", 1), ("plain", "yes"), ("plain", None),
+    ("plain", 1), ("plain", "yes"), ("plain", None), ("kv", "int7"), ("kv", 8),
 ]  # fmt: skip
 
 
