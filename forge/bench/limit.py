@@ -59,7 +59,7 @@ class Limit:
 
 def rates_of(model: CompiledModel) -> Rates:
     """Measure the model's device, which should not be in use. Takes some memory, and gives it back."""
-    dtype = _multiplied(model)
+    dtype = multiplied(model)
     rates = Rates(copied_gbps(model.device), product_tflops(model.device, dtype), dtype)
     if model.device.type == "cuda":
         import torch
@@ -138,7 +138,7 @@ def _pairs(tokens: int, context: int, window: int) -> int:
     return sum(min(window, seen) for seen in range(first, context + 1))
 
 
-def _multiplied(model: CompiledModel) -> str:
+def multiplied(model: CompiledModel) -> str:
     """The element type that the model's products are of."""
     for node in model.built().calls():
         assert node.op is not None

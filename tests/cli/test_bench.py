@@ -37,6 +37,9 @@ def test_model_json_holds_every_sample(forge, tiny_model):
     found = forge("bench", "model", tiny_model, "-p", "8", "-n", "0", "-r", "3", "-o", "json", "--dtype", "f32").json
     (row,) = found["rows"]
     assert {"model", "bytes", "parameters", "backend", "target", "torch"} <= set(found) and "f32" in found["backend"]
+    assert found["kv"] == "f32" and " kv " not in found["backend"]
+    kept = forge("bench", "model", tiny_model, "-p", "8", "-n", "0", "-r", "1", "-o", "json", "--kv", "int8").json
+    assert kept["kv"] == "i8" and "bf16 kv i8" in kept["backend"], "beside the type that is multiplied"
     assert len(row["samples"]) == 3 and row["min"] <= row["median"] <= row["max"]
     assert row["tokens_per_second"] == pytest.approx(sum(row["samples"]) / 3)
 

@@ -38,6 +38,14 @@ def test_a_step_reads_each_weight_once_the_keys_of_each_sequence_and_rows_of_the
         assert cost.flops == pytest.approx(seqs * (2 * (MATRICES + HEAD) + pairs), rel=1e-3)
 
 
+def test_keys_and_values_count_as_they_are_kept(tiny_model):
+    key = {}
+    for kept in ("f16", "int8"):
+        work = StepWork(package.compile(tiny_model, target="sm_90", max_seqs=1, kv=kept))
+        key[kept] = work.cost(1, 1, 101).bytes - work.cost(1, 1, 1).bytes
+    assert key["f16"] == 100 * KEY and key["int8"] == 100 * LAYERS * 2 * K * (E + 4), "a code each, and an f32 a head"
+
+
 def test_a_tied_table_counts_whole_as_it_is_the_head_too(synthetic, tiny_shape, model):
     gguf = synthetic.synthetic(tiny_shape, "Q8_0")
     del gguf.tensors["output.weight"]

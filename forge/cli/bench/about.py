@@ -13,8 +13,10 @@ def about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
     """What was measured, and on what."""
     import torch
 
+    from forge.bench.limit import multiplied
+
     parameters = sum(t.type.numel for t in gguf.tensors.values())
-    act = next(model.graph.states("pages")).types[0].dtype
+    act, kept = multiplied(model), str(next(model.graph.states("pages")).types[0].dtype)
     before = model.graph_after("quantize_activations")
     quantized = {f" {node.types[0].dtype}" for node in before.calls() if node.types[0].dtype.activation}
     on_cpu = model.target.kind == "cpu"
@@ -24,7 +26,8 @@ def about(model: CompiledModel, gguf: GGUFFile) -> dict[str, Any]:
         "path": str(gguf.path),
         "bytes": sum(t.type.nbytes for t in gguf.tensors.values()),
         "parameters": parameters,
-        "backend": f"{model.target} {act}{''.join(quantized)}, {how}",
+        "backend": f"{model.target} {act}{''.join(quantized)}{'' if kept == act else f' kv {kept}'}, {how}",
+        "kv": kept,
         "target": str(model.target),
         "torch": torch.__version__,
     }
