@@ -42,6 +42,11 @@ class DeviceTarget:
         return self.backend == "cuda" and self.arch not in ("sm_80", "sm_86", "sm_89")
 
     @property
+    def warp_groups(self) -> bool:
+        """Whether four warps together multiply tiles of 64 rows, of which a lane holds columns 0 1 8 9: Hopper's do."""
+        return self.arch == "sm_90"
+
+    @property
     def flushes_halves(self) -> bool:
         """Whether matrix instructions take fp16 and bf16 denormals for zeros, as those of CDNA2 do."""
         return self.arch == "gfx90a"

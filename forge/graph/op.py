@@ -120,6 +120,8 @@ class Kernel:
     `build(site, *outputs, *operands, **attrs)` returns the steps that carry out a call: launches and callables.
     `workspace(call, config)` gives the types of scratch tensors that the build gets as `site.work`.
     `layouts(call)` maps a weight operand's name to the storage layouts it takes, best first.
+    `rounds` is the type that it rounds floating operands to before it computes with them, if to any: its results are
+    then no more exact than that type's.
     """
 
     op: Op
@@ -130,6 +132,7 @@ class Kernel:
     when: Callable[[Call], bool]
     workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]]
     layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None
+    rounds: str | None = None
 
     def serves(self, call: Call) -> bool:
         return self.on == call.target.kind and self.when(call)
@@ -234,6 +237,7 @@ class Op:
         when: Callable[[Call], bool] = lambda call: True,
         workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]] = lambda call, config: (),
         layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None = None,
+        rounds: str | None = None,
     ) -> Callable[[Callable[..., Any]], Kernel]:
         """Declare a kernel of this op; where the tuning data say nothing, earlier ones are preferred. See `Kernel`."""
 
@@ -243,7 +247,7 @@ class Op:
                 raise GraphError(f"the kernel {name} of op {self.name} is on {on!r}", remedy="'gpu' or 'cpu'")
             if name in self.kernels:
                 raise GraphError(f"op {self.name} has two kernels called {name}")
-            self.kernels[name] = Kernel(self, name, build, space or Space(), on, when, workspace, layouts)
+            self.kernels[name] = Kernel(self, name, build, space or Space(), on, when, workspace, layouts, rounds)
             return self.kernels[name]
 
         return declare

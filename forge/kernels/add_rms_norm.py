@@ -46,16 +46,27 @@ def add_rms_norm(a, b, w, *, eps, out="f16"):
 
 
 @jit
-def _add_rms_norm(
+def _addend(b_ptr, at, mask, stride, PARTS: tl.constexpr):
+    """f32 elements of b, or the sum of its parts, which lie `stride` apart."""
+    b = tl.load(b_ptr + at, mask, other=0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        b += tl.load(b_ptr + part * stride + at, mask, other=0.0)
+    return b
+
+
+@jit
+def add_rms_norm_body(
     sum_ptr,  # [T,D], dense
     y_ptr,  # [T,D], dense
     a_ptr,  # [T,D]
-    b_ptr,  # [T,D]
+    b_ptr,  # [T,D], or f32[PARTS,T,D]: parts of it
     w_ptr,  # [D]
     a_stride,
     b_stride,
     rows,
+    part_stride,
     eps,
+    PARTS: tl.constexpr,
     D: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -70,8 +81,7 @@ def _add_rms_norm(
         column = start + tl.arange(0, BLOCK)[None, :]
         mask = live & (column < D)
         a = tl.load(a_ptr + row * a_stride + column, mask, other=0.0).to(tl.float32)
-        b = tl.load(b_ptr + row * b_stride + column, mask, other=0.0).to(tl.float32)
-        total = a + b
+        total = a + _addend(b_ptr, row * b_stride + column, mask, part_stride, PARTS)
         squares += total * total
         tl.store(sum_ptr + row * D + column, total.to(sum_ptr.dtype.element_ty), mask)
     scale = tl.rsqrt(tl.sum(squares, 1) / D + eps)[:, None]
@@ -80,8 +90,7 @@ def _add_rms_norm(
         mask = live & (column < D)
         if BLOCK < D:  # the sum is no longer in registers
             a = tl.load(a_ptr + row * a_stride + column, mask, other=0.0).to(tl.float32)
-            b = tl.load(b_ptr + row * b_stride + column, mask, other=0.0).to(tl.float32)
-            total = a + b
+            total = a + _addend(b_ptr, row * b_stride + column, mask, part_stride, PARTS)
         y = total * scale * tl.load(w_ptr + column, column < D)
         tl.store(y_ptr + row * D + column, y.to(y_ptr.dtype.element_ty), mask)
 
@@ -92,8 +101,8 @@ def add_rms_norm_rows(site, total, y, a, b, w, *, eps, out):
     rows, width = a.shape
     block = min(site["WIDEST"], next_power_of_2(width))
     group = max(1, site["TILE"] // block)
-    args = (total, y, a, b, w, a.stride(0), b.stride(0), rows, eps)
-    return site.launch(_add_rms_norm, (cdiv(rows, group),), *args, D=width, ROWS=group, BLOCK=block)
+    args = (total, y, a, b, w, a.stride(0), b.stride(0), rows, 0, eps)
+    return site.launch(add_rms_norm_body, (cdiv(rows, group),), *args, PARTS=1, D=width, ROWS=group, BLOCK=block)
 
 
 @add_rms_norm.kernel(on="cpu", workspace=lambda call, config: scratch(call.types[0]))

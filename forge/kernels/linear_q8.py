@@ -53,6 +53,7 @@ def _as_it_is(kernel):
         when=lambda call: kernel.when(_plain(call)),
         workspace=lambda call, config: kernel.workspace(_plain(call), config),
         space=kernel.space,
+        rounds=kernel.rounds,
     )
 
 

@@ -102,6 +102,11 @@ class QuantFormat(DeviceObject):
         return RUN // 4 // self.words
 
     @property
+    def words_at_once(self) -> int:
+        """Words of a run whose upper bits lie in the same place of a word of h, or all where there are none."""
+        return 1 if self.high else self.words
+
+    @property
     def parts(self) -> int:
         """Groups a run."""
         return RUN // self.group

@@ -17,15 +17,18 @@ BOUNDS = {"f32": (2e-5, 2e-6), "f16": (4e-3, 6e-4), "bf16": (3e-2, 5e-3)}
 FUSED_CODES = {"a8": (1e-1, 1e-2), "a16": (3e-2, 5e-3), "i8": (1e-1, 1e-2), "e4m3": (2e-1, 2e-2)}
 
 
-def compare(got: Any, ref: torch.Tensor, label: str, *, fused: bool = False) -> float:
+def compare(got: Any, ref: torch.Tensor, label: str, *, fused: bool = False, rounds: str | None = None) -> float:
     """The largest relative error of `got`. Raises NumericsError beyond BOUNDS, or where NaN or infinity differ.
 
     Integers must be equal. `got` may be Packed, or pages of codes: what they stand for is compared, as f32, or that of
-    a `fused` op within FUSED_CODES. Raises UnsupportedError for a floating type without bounds.
+    a `fused` op within FUSED_CODES. What was computed with operands that are rounded to the type `rounds` has that
+    type's bounds, where these are wider. Raises UnsupportedError for a floating type without bounds.
     """
     result = got
     type = type_of(got)
     bounds = BOUNDS.get(type.dtype.name if type else "")
+    if bounds and rounds:
+        bounds = max(bounds, BOUNDS[rounds])
     if isinstance(got, Packed):
         bounds = FUSED_CODES[got.dtype.name] if fused else BOUNDS["f32"]
         got = dense(got)

@@ -6,11 +6,11 @@ from forge.graph.op import Cost, Space, expect, op
 from forge.graph.types import TensorType, dtype, tensor
 from forge.kernels.dequantize import dequantize_rows, dequantize_tile
 from forge.kernels.device.tile import operand
-from forge.kernels.linear import tall, tile
+from forge.kernels.linear import halves, tall, tile
 from forge.kernels.linear.cases import cases
 from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, product_type, product_workspace
 from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
-from forge.language import cdiv, next_power_of_2
+from forge.language import cdiv, interpreted, next_power_of_2
 from forge.quant import format_of
 from forge.quant.packed import Packed
 
@@ -57,8 +57,9 @@ def _cost(x, w, bias, *, out):
 def linear(x, w, bias=None, *, out="f16"):
     """y[T,N] = x[T,K] @ w[N,K]^T + bias[N]; summed in fp32, rounded once to `out`.
 
-    x is floating point, or a8 or a16 (then w must be a block type); w is floating point or a block type. Many tokens
-    with a narrow result round the dequantized operands to fp16; few tokens, and results in f32, do not. On a CPU
+    x is floating point, or a8 or a16 (then w must be a block type); w is floating point or a block type. Few tokens
+    are multiplied in fp32, and others with the dequantized operands rounded to fp16, but for results in f32 of x in
+    other types than f16, or of more than 64 tokens. On a CPU
     bfloat16 to bfloat16 rounds the bias to that type, and `linear_library` may sum parts in fp16.
     """
 
@@ -125,41 +126,78 @@ def _fits_tall(call):
 
 
 def _parts(call, config):
-    """Parts that K is split into: about two programs a compute unit, none of under four blocks."""
+    """Parts that K is split into: about PER_UNIT programs a compute unit, none of under four blocks."""
     n, k = call.types[1].concrete()
-    programs = cdiv(n, config["BLOCK_N"])
+    wanted = cdiv(config["PER_UNIT"] * call.target.compute_units, cdiv(n, config["BLOCK_N"]))
     most = max(1, k // (4 * config["BLOCK_K"]))
-    return min(next_power_of_2(cdiv(2 * call.target.compute_units, programs)), 1 << most.bit_length() - 1, 8)
+    return min(next_power_of_2(wanted), 1 << most.bit_length() - 1, 8)
 
 
-def _tall_workspace(call, config):
-    """The parts of y, f32[parts,T,N], if there are several."""
-    parts = _parts(call, config)
-    return () if parts == 1 else (tensor("f32", parts, *call.results[0].concrete()),)
+def _in_pairs(target, config):
+    """Whether the matrix units take pairs of columns that lie apart in a word: tiles of whole groups of warps."""
+    return target.warp_groups and config["BLOCK_N"] >= 64 and config["num_warps"] % 4 == 0
+
+
+def _turns(target, config, form, tokens):
+    """Whether x is put in the order of these pairs first: it is, where many programs read much of it."""
+    return _in_pairs(target, config) and not form.plain and tokens > 16
+
+
+def _block_k(config, form):
+    """Columns of a block, of which one word of each run makes whole products where upper bits lie apart."""
+    return max(config["BLOCK_K"], 128) if form.high else config["BLOCK_K"]
+
+
+def tall_workspace(call, config):
+    """x turned f16[T,K'], and the parts of y f32[parts,T,N]; each of no row where there is none."""
+    (t, k), (n, _), form = call.types[0].concrete(), call.types[1].concrete(), format_of(_w(call))
+    parts, block = _parts(call, config), _block_k(config, form)
+    turned = t if _turns(call.target, config, form, t) else 0
+    width = cdiv(k, parts * block) * parts * block
+    return tensor("f16", turned, width), tensor("f32", parts if parts > 1 else 0, t, n)
 
 
 @linear.kernel(
     when=_fits_tall,
-    workspace=_tall_workspace,
+    rounds="f16",
+    workspace=tall_workspace,
     space=Space(
-        BLOCK_N=(64, 128, 32), BLOCK_K=(64, 128, 256), STAGES=(1, 2, 3, 4), BLOCK=(1024, 512), num_warps=(4, 8, 2)
+        BLOCK_N=(64, 128, 32),
+        BLOCK_K=(64, 128, 256),
+        STAGES=(1, 2, 3, 4),
+        PER_UNIT=(2, 1, 4),
+        BLOCK=(1024, 512),
+        num_warps=(4, 8, 2),
     ),
 )
 def linear_tall(site, y, x, w, bias, *, out):
     """A tile of the weight's rows by every token; K is split over programs where rows are few."""
-    (t, n), k = y.shape, w.shape[1]
-    parts = site.work[0].shape[0] if site.work else 1
-    to = site.work[0] if site.work else y
+    turned, parts = site.work
+    if not parts.shape[0]:
+        return tall_steps(site, y, turned, x, w, bias)
+    args = (y, parts, bias, y.shape[1], y.numel())
+    added = site.launch(tall.sum_parts, (cdiv(y.numel(), site["BLOCK"]),), *args, SPLITS=parts.shape[0])
+    return [*tall_steps(site, parts, turned, x, w, None), added]
+
+
+def tall_steps(site, y, turned, x, w, bias):
+    """The product to y [T,N], or to parts of it [parts,T,N], with x put in order first where `turned` has rows."""
+    (t, n), k, splits = y.shape[-2:], w.shape[1], 1 if y.dim() == 2 else y.shape[0]
     planes, form = operand(w)
-    grid = (cdiv(n, site["BLOCK_N"]), parts)
-    args = (to, x, planes, bias, t, n, k, x.stride(0))
-    twice = out == "f32" and not form.plain
-    sizes = dict(W=form, BLOCK_T=max(16, next_power_of_2(t)), SPLITS=parts, TWICE=twice)
-    product = site.launch(tall.linear_tall, grid, *args, **sizes)
-    if parts == 1:
-        return product
-    added = site.launch(tall.sum_parts, (cdiv(t * n, site["BLOCK"]),), y, to, bias, n, t * n, SPLITS=parts)
-    return [product, added]
+    block = _block_k(site.config, form)
+    pairs = _in_pairs(site.target, site.config)
+    packed = site.target.backend == "cuda" and not form.plain and not interpreted()
+    how = halves.packed(form, pairs) if packed else halves.plain(pairs)
+    steps = []
+    if turned.shape[0]:
+        width = turned.shape[1]
+        args, grid = (turned, x, x.stride(0), width), (t, cdiv(width, site["BLOCK"]))
+        steps.append(site.launch(tall.turned_columns, grid, *args, K=k, W=form, BLOCK_K=block))
+        x = turned
+    sizes = dict(K=k, W=form, HALVES=how, BLOCK_T=max(16, next_power_of_2(t)), BLOCK_K=block, SPLITS=splits)
+    sizes["TURNED"] = bool(turned.shape[0])
+    args = (y, x, planes, bias, t, n, x.stride(0))
+    return [*steps, site.launch(tall.linear_tall, (cdiv(n, site["BLOCK_N"]), splits), *args, **sizes)]
 
 
 def _fits_library(call):
