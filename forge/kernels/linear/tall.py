@@ -68,7 +68,7 @@ def _words(w, W: tl.constexpr, row, k0, K: tl.constexpr, BLOCK_K: tl.constexpr, 
     RUNS: tl.constexpr = BLOCK_K // 32
     ROW: tl.constexpr = K // 32 * W.words
     word = (k0 // 32 * W.words + tl.arange(0, RUNS * W.words))[None, :]
-    q = tl.load(w.q + row * ROW + word, EVEN or (word < ROW), 0)
+    q = tl.load(w.q + row * ROW + word, (word < ROW) | EVEN, 0)
     if W.words_at_once < W.words:
         even, odd = tl.split(tl.reshape(q, [q.shape[0], RUNS, 2, 2]))
         first, third = tl.split(even)
@@ -111,13 +111,13 @@ def _block(
 ):  # fmt: skip
     """The sums with a block of columns added, which lie within K if all blocks are EVEN."""
     run = (k0 // 32 + tl.arange(0, BLOCK_K // 32))[None, :]
-    mask = EVEN or (run < K // 32)
+    mask = (run < K // 32) | EVEN
     i = tl.arange(0, BLOCK_K)
     if TURNED:
         x = tl.load(x_ptr + (k0 + i)[:, None])
     else:
         k = k0 + _column(i, W, BLOCK_K, HALVES.pairs)
-        x = tl.load(x_ptr + k[:, None], EVEN or (k < K)[:, None], 0.0)
+        x = tl.load(x_ptr + k[:, None], (k < K)[:, None] | EVEN, 0.0)
     words = _words(w, W, row, k0, K, BLOCK_K, EVEN)
     COUNT: tl.constexpr = W.words // W.words_at_once * W.fields
     values = _values(words, w, W, HALVES, row * (K // 32) + run, mask, 0, COUNT)
