@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
 
 Grid = tuple[int, int, int]
 
@@ -112,3 +114,39 @@ def absent_driver(backend: str, arch: str, wave: int) -> Iterator[None]:
             yield
         finally:
             driver._active = before
+
+
+class _Asking:
+    """What Triton hands a kernel to that it has not in memory, in place of compiling it."""
+
+    def __init__(self, before: Callable[[str], None]) -> None:
+        self._before = before
+
+    def submit(self, key: str, compile: Callable[[], Any], finish: Callable[[Any], None], *cleanup: Any) -> Any:
+        self._before(sha256(key.encode()).hexdigest())
+        kernel = compile()
+        finish(kernel)
+        return kernel
+
+
+@contextmanager
+def asking(before: Callable[[str], None]) -> Iterator[None]:
+    """While this lasts, `before` is called in this thread with the key of a kernel that is not in the process's memory.
+
+    Then the kernel is taken from Triton's files, or compiled. What `before` raises, the launch raises.
+    """
+    from triton.runtime import _async_compile
+
+    token = _async_compile.active_mode.set(cast(Any, _Asking(before)))
+    try:
+        yield
+    finally:
+        _async_compile.active_mode.reset(token)
+
+
+def filed(key: str) -> bool:
+    """Whether Triton's files have the kernel of this key."""
+    from triton.runtime.cache import get_cache_manager
+
+    folder = getattr(get_cache_manager(key), "cache_dir", None)
+    return folder is not None and any(Path(folder).glob("__grp__*.json"))

@@ -16,6 +16,7 @@ from forge.compiled.budget import Budget
 from forge.errors import MemoryPlanError, UsageError
 from forge.graph.ir import Graph
 from forge.graph.passes import optimize
+from forge.language import interpreted
 from forge.lower.device import Device
 from forge.lower.devices import find
 from forge.lower.offline import CodeObject, compile_launch, plan_launches
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from forge.lower.ahead import Ahead
     from forge.lower.executable import Executable
     from forge.lower.weights import Progress, Source
     from forge.runtime.batch import Batch
@@ -73,6 +75,7 @@ class CompiledModel:
         self.plain = plain
         self._precision, self._options = Precision(act, kv or act), options(activations)
         self._executable: Executable | None = None
+        self._ahead: Ahead | None = None
         self._lock = threading.RLock()  # reentrant: the handler of a signal may close what is being loaded
         self.turn = threading.Lock()
         per_seq = -(-context // page_size)
@@ -143,16 +146,37 @@ class CompiledModel:
         return self.on.torch_device
 
     def load(self, progress: Progress | None = None) -> Executable:
-        """Load weights and allocate memory, once. Raises DeviceError if the target is not the device at hand."""
+        """Load weights and allocate memory, once; on a GPU other processes compile the first steps' kernels meanwhile.
+
+        Raises DeviceError if the target is not the device at hand.
+        """
+        from forge.lower.ahead import Ahead
         from forge.lower.executable import Executable
         from forge.lower.weights import load_weights
 
         with self._lock:
             if self._executable is None:
-                device = self.device
-                weights = load_weights(self.plan.weights, self.source, device, progress)
-                self._executable = Executable(self.plan, weights, self.on)
+                device, storages = self.device, self.plan.weights
+                self._ahead = Ahead(self.plan, self.on) if self._compiles else None
+                try:
+                    weights = load_weights(storages, self.source, device, progress)
+                    if self._ahead is not None:
+                        self._ahead.collected()
+                    self._executable = Executable(self.plan, weights, self.on, self._ahead)
+                except BaseException:
+                    self._drop_ahead()
+                    raise
             return self._executable
+
+    @property
+    def _compiles(self) -> bool:
+        """Whether steps need kernels that Triton compiles for a device at hand."""
+        return self.on.captures and self.target.kind == "gpu" and not interpreted()
+
+    def _drop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def release(self) -> None:
         """Give back what `load` took, between steps: weights, states and activations. The next run loads anew."""
@@ -160,6 +184,7 @@ class CompiledModel:
             if self._executable is None:
                 return
             self._executable = None
+            self._drop_ahead()
             if self.target.kind == "gpu":
                 import torch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from forge.errors import GraphError, MemoryPlanError
 from forge.graph.ir import Node
 from forge.graph.leaves import Leaf
 from forge.graph.types import TensorType
+from forge.lower.ahead import Ahead
 from forge.lower.device import Action, Device
 from forge.lower.memory import stored_bytes
 from forge.lower.plan import Plan
@@ -63,11 +65,11 @@ class Binding:
 class Executable:
     """Runs a plan on a device. One thread may call `run` at a time; outputs are valid until the next call.
 
-    States live in `states` by name and are updated in place by each run.
+    States live in `states` by name and are updated in place by each run. `ahead` is what compiles kernels meanwhile.
     """
 
-    def __init__(self, plan: Plan, weights: Mapping[Node, Any], on: Device) -> None:
-        self.plan, self.on = plan, on
+    def __init__(self, plan: Plan, weights: Mapping[Node, Any], on: Device, ahead: Ahead | None = None) -> None:
+        self.plan, self.on, self._ahead = plan, on, ahead
         device = self.device = on.torch_device
         self._arena = self._allocate(plan.arena, "activations")
         self._scratch = self._allocate(plan.scratch, "scratch")
@@ -161,7 +163,8 @@ class Executable:
             return self._fixed[place.leaf]
 
         built = build(schedule, memory)
-        tasks = tuple((node, self.on.prepare(task)) for node, task in built.tasks)
+        with nullcontext() if self._ahead is None else self._ahead.asked():
+            tasks = tuple((node, self.on.prepare(task)) for node, task in built.tasks)
         own = rooms["arena"].untyped_storage().data_ptr()
         made = {
             f"{name}.{plane}" if plane else name: tensor
