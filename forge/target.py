@@ -47,6 +47,11 @@ class DeviceTarget:
         return self.arch == "sm_90"
 
     @property
+    def unpacks_fp8(self) -> bool:
+        """Whether PTX turns two e4m3 into two f16 at once."""
+        return self.backend == "cuda" and self.arch not in ("sm_80", "sm_86")
+
+    @property
     def flushes_halves(self) -> bool:
         """Whether matrix instructions take fp16 and bf16 denormals for zeros, as those of CDNA2 do."""
         return self.arch == "gfx90a"

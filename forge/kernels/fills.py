@@ -50,11 +50,12 @@ def pages(generator: torch.Generator, type: TensorType) -> torch.Tensor:
     if not type.dtype.codes:
         return normal(generator, type)
     kv = torch.empty(type.concrete(), dtype=torch_type(type.dtype.name))
-    codes, scales = cells.parts(kv)
+    numbers, scales = cells.parts(kv)
     assert scales is not None
-    made = cells.encode(torch.randn(codes.shape, generator=generator), type.dtype)
-    codes.copy_(made[0])
-    scales.copy_(made[1])
+    for codes, scale in zip(numbers, scales, strict=True):
+        made = cells.encode(torch.randn(codes.shape, generator=generator), type.dtype)
+        codes.copy_(made[0])
+        scale.copy_(made[1])
     return kv
 
 

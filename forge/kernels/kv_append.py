@@ -30,10 +30,10 @@ def _reference(kv, k, v, slots):
     for token, slot in enumerate(slots.tolist()):
         for i, x in enumerate((k[token], v[token])):
             if slot >= 0 and scales is None:
-                pages[i, slot // block, :, slot % block] = x
+                pages[i][slot // block, :, slot % block] = x
             elif slot >= 0:
-                at = (i, slot // block, slice(None), slot % block)
-                pages[at], scales[at] = encode(x, DTYPES[type_name(kv.dtype)])
+                at = (slot // block, slice(None), slot % block)
+                pages[i][at], scales[i][at] = encode(x, DTYPES[type_name(kv.dtype)])
     return kv
 
 
@@ -120,21 +120,23 @@ def _kv_append(
 
 
 @jit
-def _coded_row(pages_ptr, scales_ptr, x_ptr, at, to, scale_to, E: tl.constexpr, mask, BLOCK_E: tl.constexpr):
-    """Rows of x as codes at pages_ptr + to, and their scales at scales_ptr + scale_to."""
+def _coded_row(
+    pages_ptr, scales_ptr, x_ptr, at, to, scale_to, mask, E: tl.constexpr, APART: tl.constexpr, BLOCK_E: tl.constexpr
+):  # fmt: skip
+    """Rows of x as codes at pages_ptr + to, APART from each other, and their scales at scales_ptr + scale_to."""
     e = tl.arange(0, BLOCK_E)[None, :]
     inside = mask[:, None] & (e < E)
     x = tl.load(x_ptr + at[:, None] + e, inside, 0.0).to(tl.float32)
     FP8: tl.constexpr = pages_ptr.dtype.element_ty == tl.uint8
     scale = scale_of(tl.max(tl.abs(x), 1), tl.sum(x * 0.0, 1), FP8)
-    tl.store(pages_ptr + to[:, None] + e, code_of(x, scale, FP8), inside)
+    tl.store(pages_ptr + to[:, None] + e * APART, code_of(x, scale, FP8), inside)
     tl.store(scales_ptr + scale_to, scale, mask)
 
 
 @jit
 def _kv_append_codes(
     k_pages_ptr,  # [P,K,B,E], PAGE bytes from a page of a head to the next
-    v_pages_ptr,
+    v_pages_ptr,  # [P,K,E,B]
     k_scales_ptr,  # f32[P,K,B]
     v_scales_ptr,
     k_ptr,  # [T,K,E]
@@ -158,9 +160,11 @@ def _kv_append_codes(
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     mask = head < K
     page = slot // B * K + head
-    to, scale_to = page * PAGE + slot % B * E, page * (PAGE // 4) + slot % B
-    _coded_row(k_pages_ptr, k_scales_ptr, k_ptr, token * k_stride_t + head * E, to, scale_to, E, mask, BLOCK_E)
-    _coded_row(v_pages_ptr, v_scales_ptr, v_ptr, token * v_stride_t + head * E, to, scale_to, E, mask, BLOCK_E)
+    k_at, v_at = token * k_stride_t + head * E, token * v_stride_t + head * E
+    offset = slot % B
+    k_to, v_to, scale_to = page * PAGE + offset * E, page * PAGE + offset, page * (PAGE // 4) + offset
+    _coded_row(k_pages_ptr, k_scales_ptr, k_ptr, k_at, k_to, scale_to, mask, E, 1, BLOCK_E)
+    _coded_row(v_pages_ptr, v_scales_ptr, v_ptr, v_at, v_to, scale_to, mask, E, B, BLOCK_E)
 
 
 def _codes(call):

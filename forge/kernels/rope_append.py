@@ -85,15 +85,18 @@ def _loaded(q_ptr, k_ptr, v_ptr, q_at, k_at, v_at, at, is_q, is_k, is_v, mask):
 
 
 @jit
-def _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, at, x, scale, is_q, is_k, is_v, mask):
-    """Store elements `at` of heads, rounded to the type of q; on pages, as codes where there is a `scale`."""
+def _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, k_to, v_to, at, apart, x, scale, is_q, is_k, is_v, mask):
+    """Store elements `at` of heads, rounded to the type of q; on pages, as codes where there is a `scale`.
+
+    An element of v stands `apart` from the next.
+    """
     x = x.to(q_out_ptr.dtype.element_ty)
     tl.store(q_out_ptr + q_to + at, x, mask & is_q)
     if scale is not None:
         x = code_of(x.to(tl.float32), scale, k_pages_ptr.dtype.element_ty == tl.uint8)
     x = x.to(k_pages_ptr.dtype.element_ty)
-    tl.store(k_pages_ptr + page_to + at, x, mask & is_k)
-    tl.store(v_pages_ptr + page_to + at, x, mask & is_v)
+    tl.store(k_pages_ptr + k_to + at, x, mask & is_k)
+    tl.store(v_pages_ptr + v_to + at * apart, x, mask & is_v)
 
 
 @jit
@@ -158,7 +161,8 @@ def _rope_append(
     v_at = token * v_stride_t + (head - H - K) * E
     q_to = (token * H + head) * E
     page = slot // B * K + (head - H) % K
-    page_to = page * PAGE + slot % B * E
+    k_to = page * PAGE + slot % B * E
+    v_to, apart = k_to, 1
     stored = tl.where(is_q, -1, slot) >= 0
     keep_k, keep_v = is_k & stored, is_v & stored
 
@@ -181,10 +185,26 @@ def _rope_append(
         tl.store(k_scales_ptr + scale_to, row_scale[:, None], keep_k)
         tl.store(v_scales_ptr + scale_to, row_scale[:, None], keep_v)
         scale = row_scale
-    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, first, a, scale, is_q, keep_k, keep_v, mask)
-    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, second, b, scale, is_q, keep_k, keep_v, mask)
+        v_to, apart = page * PAGE + slot % B, B  # codes of values are [E,B]
+    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, k_to, v_to, first, apart, a, scale, is_q, keep_k, keep_v, mask)
+    _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, k_to, v_to, second, apart, b, scale, is_q, keep_k, keep_v, mask)
     if REST > 0:
-        _stored(q_out_ptr, k_pages_ptr, v_pages_ptr, q_to, page_to, rest, c, scale, is_q, keep_k, keep_v, rest_mask)
+        _stored(
+            q_out_ptr,
+            k_pages_ptr,
+            v_pages_ptr,
+            q_to,
+            k_to,
+            v_to,
+            rest,
+            apart,
+            c,
+            scale,
+            is_q,
+            keep_k,
+            keep_v,
+            rest_mask,
+        )
 
 
 @rope_append.kernel(space=Space(HEADS=(4, 2, 8, 1, 16), num_warps=(1, 2, 4)))

@@ -2,8 +2,9 @@
 
 `i8` is symmetric, scale = max|x| / 127, and `e4m3` (OCP fp8, e4m3fn) has scale = max|x| / 448; x / scale is rounded to
 nearest, ties to even. A row of zeros has the scale 0. A row with a NaN or an infinity has the scale NaN: it is NaN as
-a whole. Pages are a state [2,P,K,B,E+4] of one byte an element: of the page of a head first come the B rows of E codes,
-and then the B scales. So what copies, counts or compares pages need not know of it.
+a whole. Pages are a state [2,P,K,B,E+4] of one byte an element, so that what copies, counts or compares pages need not
+know of it. Of the page of a head first come the codes, [B,E] of keys and [E,B] of values, and then the B scales: either
+way the codes that a product sums over lie side by side.
 """
 
 from __future__ import annotations
@@ -29,18 +30,20 @@ def page_type(of: str | DType, pages: int, heads: int, block: int, width: int) -
     return tensor(of, 2, pages, heads, block, row_width(width, dtype(of)))
 
 
-def parts(kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Views of pages: the numbers or codes [2,P,K,B,E], and the scales f32[2,P,K,B] of codes.
+def parts(kv: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
+    """Views of pages: (k, v), numbers or codes [P,K,B,E] each, and the scales f32[2,P,K,B] of codes.
 
-    Codes are int8, or uint8 that hold the bits of e4m3. A page of a head is dense.
+    Codes are int8, or uint8 that hold the bits of e4m3.
     """
     import torch
 
     if kv.element_size() > 1:
-        return kv, None
+        return (kv[0], kv[1]), None
     block, width = kv.shape[3], kv.shape[4] - SCALE
     raw = kv.view(torch.int8 if kv.dtype == torch.int8 else torch.uint8).flatten(-2)
-    return raw[..., : block * width].unflatten(-1, (block, width)), raw[..., block * width :].view(torch.float32)
+    k, v = raw[..., : block * width]
+    numbers = k.unflatten(-1, (block, width)), v.unflatten(-1, (width, block)).transpose(-1, -2)
+    return numbers, raw[..., block * width :].view(torch.float32)
 
 
 def encode(x: torch.Tensor, dtype: DType) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,4 +72,5 @@ def dense(kv: torch.Tensor) -> torch.Tensor:
     """f32[2,P,K,B,E]: what pages of any type hold."""
     import torch
 
-    return decode(*parts(kv), torch.float32)
+    numbers, scales = parts(kv)
+    return decode(torch.stack(numbers), scales, torch.float32)

@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from forge.language import jit, tl
 
+# Four codes of a register to four f16 in two. An int8 is a byte from 0 to 255 with its top bit turned, and that under
+# 0x64 is the f16 1024 + byte.
+_INT8 = tl and tl.constexpr("""{
+    .reg .b32 bytes, offset;
+    xor.b32 bytes, $2, 0x80808080;
+    mov.b32 offset, 0x64806480;
+    prmt.b32 $0, bytes, 0x64646464, 0x4140;
+    prmt.b32 $1, bytes, 0x64646464, 0x4342;
+    sub.f16x2 $0, $0, offset;
+    sub.f16x2 $1, $1, offset;
+}""")
+_E4M3 = tl and tl.constexpr("""{
+    .reg .b16 low, high;
+    mov.b32 {low, high}, $2;
+    cvt.rn.f16x2.e4m3x2 $0, low;
+    cvt.rn.f16x2.e4m3x2 $1, high;
+}""")
+
 
 @jit
 def scale_of(largest, spoilt, FP8: tl.constexpr):
@@ -31,14 +49,20 @@ def code_of(x, scale, FP8: tl.constexpr):
 
 
 @jit
-def numbers(codes, TO: tl.constexpr):
-    """What codes stand for, in the type TO; other elements are converted."""
-    if codes.dtype == tl.uint8:
+def numbers(codes, TO: tl.constexpr, PTX: tl.constexpr):
+    """The numbers that codes stand for, int8 or the bits of e4m3 in uint8, in the type TO; e4m3's NaN gives a number.
+
+    With PTX four at a time, by few instructions of sm_89 and later.
+    """
+    FP8: tl.constexpr = codes.dtype == tl.uint8
+    if PTX and FP8:
+        halves = tl.inline_asm_elementwise(_E4M3, "=r,=r,r", [codes], dtype=tl.float16, is_pure=True, pack=4)
+    elif PTX:
+        halves = tl.inline_asm_elementwise(_INT8, "=r,=r,r", [codes], dtype=tl.float16, is_pure=True, pack=4)
+    elif FP8:
         # The fields of e4m3 moved to those of f16, whose exponent has a bias greater by 8: the number / 2^8.
-        halves = (codes.to(tl.int8, bitcast=True).to(tl.int16) << 7) & -16385
-        values = (halves.to(tl.float16, bitcast=True) * 256.0).to(TO)
-    elif codes.dtype.is_int():  # by way of f16, as the interpreter knows no bf16 of an integer
-        values = codes.to(tl.float16).to(TO)
+        bits = (codes.to(tl.int8, bitcast=True).to(tl.int16) << 7) & -16385
+        halves = bits.to(tl.float16, bitcast=True) * 256.0
     else:
-        values = codes.to(TO)
-    return values
+        halves = codes.to(tl.float16)
+    return halves.to(TO)

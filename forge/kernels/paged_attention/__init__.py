@@ -44,8 +44,9 @@ def _reference(q, kv, page_table, query_start, query_len, context_len, *, scale,
     for s, (start, n, context) in enumerate(lengths):
         at = torch.arange(context, device=q.device)
         pages = page_table[s, at // block].long()
-        taken = (x if x is None else x[:, pages, :, at % block] for x in (numbers, scales))  # [context, 2, K, ...]
-        k, v = decode(*taken, torch.float32).repeat_interleave(group, 2).unbind(1)
+        both = (x[pages, :, at % block] for x in numbers)
+        of = (None, None) if scales is None else (x[pages, :, at % block] for x in scales)
+        k, v = (decode(x, y, torch.float32).repeat_interleave(group, 1) for x, y in zip(both, of, strict=True))
         score = torch.einsum("qhe,khe->hqk", q[start : start + n].float(), k) * scale
         if softcap:
             score = softcap * torch.tanh(score / softcap)
@@ -171,7 +172,7 @@ def _launch(
         t, s, splits, q.stride(0), q.stride(1), page_table.stride(0),
         K=kv_heads, G=group, B=block, E=width, PAGE=kv[0, 0, 0].numel(),
         PRODUCT=element("f32" if wide else type_name(q.dtype)),
-        SPLIT=split, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
+        PTX=site.target.unpacks_fp8, SPLIT=split, MIN_KEYS=min_keys, WINDOW=window, SCALE=scale,
         SOFTCAP=softcap, BLOCK_M=block_m, BLOCK_E=max(16, next_power_of_2(width)), BLOCK_S=_lanes(s),
     )  # fmt: skip
 

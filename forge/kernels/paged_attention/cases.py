@@ -50,8 +50,8 @@ def batch(
 
         order = torch.randperm(pages, generator=generator).int()
         state = fills.pages(generator, cache)
-        numbers, scales = parts(state)
-        kept = numbers if scales is None else scales  # a scale that is NaN makes its codes NaN
+        _, scales = parts(state)
+        kept = state if scales is None else scales  # a scale that is NaN makes its codes NaN
         kept[:, order[-3:].long()] = float("nan")
         page_table = order[-1].repeat(s, longest)
         taken, end = 0, t - rows

@@ -15,17 +15,27 @@ def paged_torch(site, out, q, kv, page_table, query_start, query_len, context_le
     _, num_pages, kv_heads, block, _ = kv.shape
     group = heads // kv_heads
     q_groups, out_groups = q.unflatten(1, (kv_heads, group)), out.unflatten(1, (kv_heads, group))
-    # A page of one head is a row of `rows`, and of `scales`; `bases` is the row of page 0 for k and v and each head.
-    rows, scales = (x if x is None else x.flatten(0, 2) for x in parts(kv))
-    bases = torch.arange(2).mul(num_pages * kv_heads)[:, None, None] + torch.arange(kv_heads)[:, None]
+    # A page of one head is a row; `heads_of` is the row of page 0 for each head.
+    heads_of = torch.arange(kv_heads)[:, None]
+    numbers, scales = parts(kv)
+    if scales is None:  # one row after the other: both are taken at once
+        rows = kv.view(-1, block * width)
+        bases = torch.arange(2).mul(num_pages * kv_heads)[:, None, None] + heads_of
+    else:
+        rows_of = [x.flatten(0, 1) for x in (*numbers, *scales)]
 
     def keys(s, low, high):
         """k and v [1,K,high-low,E] of the positions low..high of sequence s."""
         first = low // block
         pages = page_table[s, first : cdiv(high, block)]
-        at = torch.add(bases, pages, alpha=kv_heads).view(-1)
-        taken = (x if x is None else x.index_select(0, at) for x in (rows, scales))
-        both = decode(*taken, q.dtype).view(2, 1, kv_heads, -1, width)
+        if scales is None:
+            at = torch.add(bases, pages, alpha=kv_heads).view(-1)
+            both = rows.index_select(0, at).view(2, 1, kv_heads, -1, width).to(q.dtype)
+        else:
+            at = torch.add(heads_of, pages, alpha=kv_heads).view(-1)
+            k, v, k_scale, v_scale = (x.index_select(0, at) for x in rows_of)
+            taken = (decode(x, y, q.dtype) for x, y in ((k, k_scale), (v, v_scale)))
+            both = torch.stack([x.view(1, kv_heads, -1, width) for x in taken])
         return both[:, :, :, low - first * block : high - first * block].unbind()
 
     def mask(n, context, low):

@@ -50,12 +50,37 @@ def _zero_unowned(out_ptr, start_ptr, len_ptr, token, offsets, mask, S, BLOCK_M:
 
 
 @jit
+def _codes(
+    k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, table_ptr, kv_head, j, high, e,
+    K: tl.constexpr, B: tl.constexpr, E: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """k [N,E] and v [E,N] of the keys j as codes, and their scales f32[N], those of keys from `high` on zero.
+
+    Codes beyond `high` are loaded too: none is a NaN, and their weight is 0. So a load is of whole pages, side by side.
+    """
+    page = tl.load(table_ptr + j // B, j // B * B < high, 0).to(tl.int64)
+    offset = j % B
+    if j.shape[0] % B == 0:
+        page, offset = tl.max_constancy(page, B), tl.max_contiguous(tl.multiple_of(offset, B), B)
+    at = (page * K + kv_head) * PAGE
+    scale_at = (page * K + kv_head) * (PAGE // 4) + offset
+    k_scale = tl.load(k_scale_ptr + scale_at, j < high, 0.0)
+    v_scale = tl.load(v_scale_ptr + scale_at, j < high, 0.0) * VALUES
+    k_at, v_at = (at + offset * E)[:, None] + e[None, :], (at + offset)[None, :] + (e * B)[:, None]
+    if e.shape[0] > E:
+        k, v = tl.load(k_ptr + k_at, (e < E)[None, :], 0), tl.load(v_ptr + v_at, (e < E)[:, None], 0)
+    else:
+        k, v = tl.load(k_ptr + k_at), tl.load(v_ptr + v_at)
+    return k, v, k_scale, v_scale
+
+
+@jit
 def _paged(
     to_ptr,  # [T,H,splits,E]: the result, or fp32 parts of it
     sums_ptr,  # f32[T,H,splits]: log2 of the sum of a part's exponentials; not used unless SPLIT
     q_ptr,  # [T,H,E]
     k_ptr,  # [P,K,B,E], PAGE elements from a page of a head to the next
-    v_ptr,  # [P,K,B,E]
+    v_ptr,  # [P,K,B,E]; codes are [P,K,E,B]
     k_scale_ptr,  # f32[P,K,B] where pages hold codes, else None
     v_scale_ptr,
     table_ptr,  # i32[S,M]
@@ -74,6 +99,7 @@ def _paged(
     E: tl.constexpr,
     PAGE: tl.constexpr,
     PRODUCT: tl.constexpr,
+    PTX: tl.constexpr,
     SPLIT: tl.constexpr,
     MIN_KEYS: tl.constexpr,
     WINDOW: tl.constexpr,
@@ -142,25 +168,27 @@ def _paged(
     total = tl.zeros([BLOCK_M], tl.float32)
     for j0 in range(low, high, BLOCK_N):
         j = j0 + tl.arange(0, BLOCK_N)
-        page = tl.load(table_ptr + j // B, j < high, 0).to(tl.int64)
-        at = (page * K + kv_head) * PAGE + j % B * E
-        inside = (j < high)[:, None]  # beyond it a page holds anything, NaN too
-        if BLOCK_E > E:
-            inside = inside & in_width
-        k = tl.load(k_ptr + at[:, None] + e[None, :], inside, 0)
-        v = tl.load(v_ptr + at[:, None] + e[None, :], inside, 0)
-        k_scale = None
-        v_scale = None
-        if k_scale_ptr is not None:
-            scale_at = (page * K + kv_head) * (PAGE // 4) + j % B
-            k_scale = tl.load(k_scale_ptr + scale_at, j < high, 0.0)
-            v_scale = tl.load(v_scale_ptr + scale_at, j < high, 0.0) * VALUES
-        score = scores(q, numbers(k, PRODUCT), SCALE, SOFTCAP, k_scale)
+        if k_scale_ptr is None:
+            page = tl.load(table_ptr + j // B, j < high, 0).to(tl.int64)
+            at = (page * K + kv_head) * PAGE + j % B * E
+            inside = (j < high)[:, None]  # beyond it a page holds anything, NaN too
+            if BLOCK_E > E:
+                inside = inside & in_width
+            k = tl.load(k_ptr + at[:, None] + e[None, :], inside, 0.0)
+            v = tl.load(v_ptr + at[:, None] + e[None, :], inside, 0.0)
+            score = scores(q, k.to(PRODUCT), SCALE, SOFTCAP)
+            v_scale = None
+        else:
+            k, v, k_scale, v_scale = _codes(
+                k_ptr, v_ptr, k_scale_ptr, v_scale_ptr, table_ptr, kv_head, j, high, e, K, B, E, PAGE
+            )
+            score = scores(q, numbers(k, PRODUCT, PTX), SCALE, SOFTCAP, k_scale)
+            v = tl.trans(numbers(v, PRODUCT, PTX))
         age = position[:, None] - j[None, :]
         # with a window, 0 <= age < WINDOW in one comparison
         seen = age.to(tl.uint32, bitcast=True) < WINDOW if WINDOW > 0 else age >= 0
         score = tl.where(seen, score, float("-inf"))
-        acc, top, total = accumulate(score, numbers(v, PRODUCT), acc, top, total, v_scale)
+        acc, top, total = accumulate(score, v.to(PRODUCT), acc, top, total, v_scale)
 
     to = (owned * (K * G) + head) * splits + split
     y = normalized(acc, total)
