@@ -58,7 +58,7 @@ class CompiledGraph:
 
     def _load(self) -> Executable:
         from forge.lower.executable import Executable
-        from forge.lower.weights import load_weights
+        from forge.lower.loading import load_weights
 
         weights = load_weights(self.plan.weights, self._source, self.on.torch_device)
         return Executable(self.plan, weights, self.on)

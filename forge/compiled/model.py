@@ -152,7 +152,7 @@ class CompiledModel:
         """
         from forge.lower.ahead import Ahead
         from forge.lower.executable import Executable
-        from forge.lower.weights import load_weights
+        from forge.lower.loading import load_weights
 
         with self._lock:
             if self._executable is None:

@@ -6,7 +6,7 @@ other type as it is. Layouts: "planes", "dense:f32", "dense:f16", "dense:bf16".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -127,24 +127,3 @@ def agree(leaf: Node, wishes: Sequence[tuple[str, ...]]) -> str:
         f"{leaf.label} is wanted in layouts that no one storage serves: {', '.join(map(str, wishes))}",
         remedy="give the kernels of its ops a layout in common, at every size",
     )
-
-
-def load_weights(
-    storages: Mapping[Node, Storage], source: Source, device: Any, progress: Progress | None = None
-) -> dict[Node, Any]:
-    """Every weight on `device`; `progress(bytes done, bytes in all)` is called after each.
-
-    A CPU makes one after the other, with all its cores; to a GPU they are streamed (`forge.lower.upload`).
-    """
-    if device.type == "cuda":
-        from forge.lower.upload import upload
-
-        return upload(storages, source, device, progress)
-    total, done = sum(s.nbytes for s in storages.values()), 0
-    loaded: dict[Node, Any] = {}
-    for leaf, storage in storages.items():
-        loaded[leaf] = storage.load(source, device)
-        done += storage.nbytes
-        if progress:
-            progress(done, total)
-    return loaded

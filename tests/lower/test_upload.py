@@ -18,8 +18,9 @@ from forge.graph.ir import Graph
 from forge.graph.leaves import Part
 from forge.graph.types import tensor
 from forge.language import interpreted
+from forge.lower.loading import load_weights
 from forge.lower.upload import upload
-from forge.lower.weights import Storage, load_weights, natural
+from forge.lower.weights import Storage, natural
 from forge.models.instance import RandomWeights
 from forge.quant import Packed
 

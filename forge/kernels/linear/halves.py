@@ -14,7 +14,7 @@ from forge.quant import QuantFormat
 
 # Weights are made so many times what they are, and their sums divided by it: then scales are no fp16 denormals where
 # weights are small, and weights of up to 1,023 are still no infinities.
-ENLARGED = None if tl is None else tl.constexpr(64)
+ENLARGED: Any = None if tl is None else tl.constexpr(64)
 
 
 @dataclass(frozen=True, repr=False)

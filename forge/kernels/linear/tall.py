@@ -5,6 +5,9 @@ which a word holds them, so that no value changes its lane. Where N is small, K 
 kernel adds their parts.
 """
 
+# mypy: disable-error-code="assignment, misc"
+# A tuple whose length is a constant's choice is beyond mypy.
+
 from __future__ import annotations
 
 from forge.kernels.device.dependent import wait_for_earlier
