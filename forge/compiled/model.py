@@ -21,7 +21,7 @@ from forge.lower.device import Device
 from forge.lower.devices import find
 from forge.lower.offline import CodeObject, compile_launch, plan_launches
 from forge.lower.padding import pad
-from forge.lower.pipeline import options
+from forge.lower.pipeline import options, uncollected
 from forge.lower.plan import Plan
 from forge.lower.sizes import Sizes
 from forge.models import Model
@@ -80,9 +80,10 @@ class CompiledModel:
         self.turn = threading.Lock()
         per_seq = -(-context // page_size)
         one_page = Limits(max_tokens, max_seqs, max_logits, 1, page_size, per_seq)
-        one = self._plan(one_page)
-        self.limits = replace(one_page, num_pages=self._fit(one, per_seq, max_seqs, memory))
-        self.plan = self._plan(self.limits)
+        with uncollected():
+            one = self._plan(one_page)
+            self.limits = replace(one_page, num_pages=self._fit(one, per_seq, max_seqs, memory))
+            self.plan = one.with_pages(self.num_pages)
         self.graph = self.plan.graph
 
     def built(self) -> Graph:
@@ -156,7 +157,8 @@ class CompiledModel:
 
         with self._lock:
             if self._executable is None:
-                device, storages = self.device, self.plan.weights
+                with uncollected():
+                    device, storages = self.device, self.plan.weights
                 self._ahead = Ahead(self.plan, self.on) if self._compiles else None
                 try:
                     weights = load_weights(storages, self.source, device, progress)

@@ -9,6 +9,7 @@ on the sizes by what is served alone; few distinct ones do, and each is made onc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -54,6 +55,12 @@ class Kind:
         types = tuple(t and t.bind(sizes) for t in self.types)
         return Call(self.op, types, tuple(t.bind(sizes) for t in self.results), self.attrs, self.target)
 
+    def retyped(self, types: Mapping[TensorType, TensorType]) -> Kind:
+        """The kind of the same calls with other types of memory; its kernels are chosen anew."""
+        operands = tuple(t and types.get(t, t) for t in self.types)
+        results = tuple(types.get(t, t) for t in self.results)
+        return Kind(self.op, operands, results, self.attrs, self.target, self._store)
+
     def selection(self, sizes: Sizes) -> Selection | None:
         """The op's own kernel at these sizes, or None."""
         key = self._key(sizes)
@@ -96,6 +103,12 @@ class Lowered:
         """Whether this graph is what runs at these sizes."""
         return all((kind.selection(sizes) is not None) == served for kind, served in self.fusions.items())
 
+    def retyped(self, types: Mapping[TensorType, TensorType], kinds: Mapping[Kind, Kind]) -> Lowered:
+        """The same with other types of memory; see `Graph.retyped`."""
+        graph = self.graph.retyped(types)
+        of_node = {graph.nodes[node.number]: kinds[kind] for node, kind in self.kinds.items()}
+        return Lowered(graph, of_node, {kinds[kind]: served for kind, served in self.fusions.items()})
+
     @cached_property
     def arena(self) -> Arena:
         return plan_arena(self.graph)
@@ -122,6 +135,21 @@ class Composer:
         self._fused = () if plain else tuple(op for op in fused if op is not None)
         self._kinds: dict[Any, Kind] = {}
         self._lowered: list[Lowered] = []
+
+    def retyped(self, types: Mapping[TensorType, TensorType]) -> Composer:
+        """That of the graph with other types of memory, which knows the lowered graphs that this one does.
+
+        They serve where they suit, as ever: what is served with the new types is asked anew.
+        """
+        new = copy(self)
+        new._parts = self._parts.retyped(types)
+        kinds = {kind: kind.retyped(types) for kind in self._kinds.values()}
+        new._kinds = {
+            (op, tuple(t and types.get(t, t) for t in operands), attrs): kinds[kind]
+            for (op, operands, attrs), kind in self._kinds.items()
+        }
+        new._lowered = [lowered.retyped(types, kinds) for lowered in self._lowered]
+        return new
 
     def at(self, sizes: Sizes) -> Lowered:
         """The graph that runs at `sizes`. Raises UnsupportedError for a call that can neither run nor be composed."""

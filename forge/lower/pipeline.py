@@ -1,6 +1,10 @@
-"""The graph's passes, told of the ops there are."""
+"""The graph's passes, told of the ops there are, and the time that they are given."""
 
 from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from forge.graph.ir import Value
 from forge.graph.passes import Options
@@ -17,3 +21,15 @@ def options(activations: str = "float") -> Options:
         return made
 
     return Options(load(), columns, None if activations == "float" else quantize)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While this lasts, Python looks for no garbage: a growing graph has none, and each look walks all its nodes."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from forge.graph.ir import Graph, Node
 from forge.graph.leaves import Leaf
-from forge.graph.types import STATE_KINDS
+from forge.graph.types import STATE_KINDS, StateType, TensorType
 from forge.lower.compose import Composer, Lowered
 from forge.lower.memory import owner, workspace_offsets
 from forge.lower.schedule import Schedule, schedule
@@ -35,6 +35,16 @@ class Plan:
     target: DeviceTarget
     store: TuningStore
     plain: bool = False
+
+    def with_pages(self, pages: int) -> Plan:
+        """The plan of the same graph with so many pages; what is known of this one is known of that."""
+        types: dict[TensorType, TensorType] = {}
+        for leaf in self.graph.states("pages"):
+            one, _, *rest = leaf.types[0].shape
+            types[leaf.types[0]] = StateType((one, pages, *rest), leaf.types[0].dtype)
+        found = Plan(self.graph.retyped(types), self.target, self.store, self.plain)
+        found.__dict__["_composer"] = self._composer.retyped(types)  # as if it had been worked out
+        return found
 
     def schedule(self, sizes: Sizes) -> Schedule:
         """What runs when the symbols have these sizes."""
