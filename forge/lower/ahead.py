@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
+from forge.errors import ForgeError
 from forge.lower.device import Device
 from forge.lower.job import dumped
 from forge.lower.launch import Launch
@@ -58,7 +59,11 @@ class Ahead:
         for number, sizes in enumerate(self._sizes):
             if number >= 2 and self._enough.is_set() and not self.misses:
                 return
-            for _, launch in plan_launches(self._plan, sizes):
+            try:
+                launches = list(plan_launches(self._plan, sizes))
+            except ForgeError:
+                continue  # sizes that cannot run: a step of them says why
+            for _, launch in launches:
                 self._look(launch)
 
     def _look(self, launch: Launch) -> None:
