@@ -7,7 +7,7 @@ from dataclasses import replace
 from forge.graph.op import Case, Cost, op
 from forge.graph.types import tensor
 from forge.kernels.add_rms_norm import add_rms_norm, add_rms_norm_body
-from forge.kernels.linear import linear, linear_tall, tall_steps, tall_workspace
+from forge.kernels.linear import dozens, linear, linear_tall
 from forge.kernels.quantize_q8 import quantize_q8
 from forge.language import next_power_of_2
 
@@ -58,7 +58,7 @@ def linear_q8_add_rms_norm(x, w, a, norm, *, residual=False, delta="f16", eps=1e
 
 
 def _workspace(call, config):
-    turned, parts = tall_workspace(_product(call), config)
+    turned, parts = dozens.workspace(_product(call), config)
     return turned, tensor("f32", max(1, parts.shape[0]), *call.types[2].concrete())
 
 
@@ -74,4 +74,4 @@ def linear_tall_add_rms_norm(site, total, y, x, w, a, norm, *, residual, delta, 
     rows, width = a.shape
     args = (total, y, a, parts, norm, a.stride(0), width, rows, rows * width, eps)
     sizes = dict(PARTS=parts.shape[0], D=width, ROWS=1, BLOCK=min(WIDEST, next_power_of_2(width)))
-    return [*tall_steps(site, parts, turned, x, w, None), site.launch(add_rms_norm_body, (rows,), *args, **sizes)]
+    return [*dozens.products(site, parts, turned, x, w, None), site.launch(add_rms_norm_body, (rows,), *args, **sizes)]

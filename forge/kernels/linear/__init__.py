@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from forge.graph.op import Cost, Space, expect, op
-from forge.graph.types import TensorType, dtype, tensor
-from forge.kernels.dequantize import dequantize_rows, dequantize_tile
+from forge.graph.types import TensorType, dtype
+from forge.kernels.dequantize import dequantize_tile
 from forge.kernels.device.tile import operand
-from forge.kernels.linear import halves, tall, tile
+from forge.kernels.linear import dozens, library, tile
 from forge.kernels.linear.cases import cases
 from forge.kernels.linear.cpu import head_workspace, is_head, linear_head, linear_torch, product_type, product_workspace
 from forge.kernels.linear.gemv import DOTS, gemv_float, gemv_int
-from forge.language import cdiv, interpreted, next_power_of_2
+from forge.language import cdiv, next_power_of_2
 from forge.quant import format_of
-from forge.quant.packed import Packed
 
 # What kernels can hold; which of them is quickest at how many tokens stands in tuning/default/linear.json.
 INT_SUMS = 16  # tokens whose sums a program of integer products keeps in registers
 FLOAT_SUMS = 8
 TILE_ROWS = 64  # tokens in the largest tile that holds all of them
-LIBRARY_WORKSPACE = 256 << 20
 
 
 def _types(x, w, bias, *, out):
@@ -125,42 +123,10 @@ def _fits_tall(call):
     return x.name == "f16" and straight and exact and _tokens(call) <= TILE_ROWS
 
 
-def _parts(call, config):
-    """Parts that K is split into: about PER_UNIT programs a compute unit, none of under four blocks."""
-    n, k = call.types[1].concrete()
-    wanted = cdiv(config["PER_UNIT"] * call.target.compute_units, cdiv(n, config["BLOCK_N"]))
-    most = max(1, k // (4 * config["BLOCK_K"]))
-    return min(next_power_of_2(wanted), 1 << most.bit_length() - 1, 8)
-
-
-def _in_pairs(target, config):
-    """Whether the matrix units take pairs of columns that lie apart in a word: tiles of whole groups of warps."""
-    return target.warp_groups and config["BLOCK_N"] >= 64 and config["num_warps"] % 4 == 0
-
-
-def _turns(target, config, form, tokens):
-    """Whether x is put in the order of these pairs first: it is, where many programs read much of it."""
-    return _in_pairs(target, config) and not form.plain and tokens > 16
-
-
-def _block_k(config, form):
-    """Columns of a block, of which one word of each run makes whole products where upper bits lie apart."""
-    return max(config["BLOCK_K"], 128) if form.high else config["BLOCK_K"]
-
-
-def tall_workspace(call, config):
-    """x turned f16[T,K'], and the parts of y f32[parts,T,N]; each of no row where there is none."""
-    (t, k), (n, _), form = call.types[0].concrete(), call.types[1].concrete(), format_of(_w(call))
-    parts, block = _parts(call, config), _block_k(config, form)
-    turned = t if _turns(call.target, config, form, t) else 0
-    width = cdiv(k, parts * block) * parts * block
-    return tensor("f16", turned, width), tensor("f32", parts if parts > 1 else 0, t, n)
-
-
 @linear.kernel(
     when=_fits_tall,
     rounds="f16",
-    workspace=tall_workspace,
+    workspace=dozens.workspace,
     space=Space(
         BLOCK_N=(64, 128, 32),
         BLOCK_K=(64, 128, 256),
@@ -174,30 +140,8 @@ def linear_tall(site, y, x, w, bias, *, out):
     """A tile of the weight's rows by every token; K is split over programs where rows are few."""
     turned, parts = site.work
     if not parts.shape[0]:
-        return tall_steps(site, y, turned, x, w, bias)
-    args = (y, parts, bias, y.shape[1], y.numel())
-    added = site.launch(tall.sum_parts, (cdiv(y.numel(), site["BLOCK"]),), *args, SPLITS=parts.shape[0])
-    return [*tall_steps(site, parts, turned, x, w, None), added]
-
-
-def tall_steps(site, y, turned, x, w, bias):
-    """The product to y [T,N], or to parts of it [parts,T,N], with x put in order first where `turned` has rows."""
-    (t, n), k, splits = y.shape[-2:], w.shape[1], 1 if y.dim() == 2 else y.shape[0]
-    planes, form = operand(w)
-    block = _block_k(site.config, form)
-    pairs = _in_pairs(site.target, site.config)
-    packed = site.target.backend == "cuda" and not form.plain and not interpreted()
-    how = halves.packed(form, pairs) if packed else halves.plain(pairs)
-    steps = []
-    if turned.shape[0]:
-        width = turned.shape[1]
-        args, grid = (turned, x, x.stride(0), width), (t, cdiv(width, site["BLOCK"]))
-        steps.append(site.launch(tall.turned_columns, grid, *args, K=k, W=form, BLOCK_K=block))
-        x = turned
-    sizes = dict(K=k, W=form, HALVES=how, BLOCK_T=max(16, next_power_of_2(t)), BLOCK_K=block, SPLITS=splits)
-    sizes["TURNED"] = bool(turned.shape[0])
-    args = (y, x, planes, bias, t, n, x.stride(0))
-    return [*steps, site.launch(tall.linear_tall, (cdiv(n, site["BLOCK_N"]), splits), *args, **sizes)]
+        return dozens.products(site, y, turned, x, w, bias)
+    return [*dozens.products(site, parts, turned, x, w, None), dozens.sum_of(site, y, parts, bias)]
 
 
 def _fits_library(call):
@@ -207,44 +151,14 @@ def _fits_library(call):
     return operands and plain
 
 
-def _library_rows(n, k):
-    """Rows of the weight dequantized at a time."""
-    return max(1, min(n, LIBRARY_WORKSPACE // (2 * k)))
-
-
-def _library_workspace(call, config):
-    (t, k), (n, _) = call.types[0].concrete(), call.types[1].concrete()
-    weights = tensor("f16", _library_rows(n, k), k) if _w(call).quantized else tensor("f16", 0, k)
-    activations = tensor("f16", t, k) if _x(call).quantized else tensor("f16", 0, k)
-    return weights, activations
-
-
-@linear.kernel(when=_fits_library, workspace=_library_workspace, space=dequantize_tile.space)
+@linear.kernel(when=_fits_library, workspace=library.workspace, space=dequantize_tile.space)
 def linear_library(site, y, x, w, bias, *, out):
     """The operands in fp16, dequantized first where need be, and the product by cuBLAS or hipBLASLt.
 
     Where the library splits K it may add the parts in fp16, unless the process has set
     `torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False`; torch has no switch for one product.
     """
-    weights, activations = site.work
-    steps = []
-    if isinstance(x, Packed):
-        steps.append(dequantize_rows(site, activations, x, 0))
-        x = activations
-    if not isinstance(w, Packed):
-        return [*steps, _library_product(x, w, y)]
-    for start in range(0, w.shape[0], weights.shape[0]):
-        part = weights[: w.shape[0] - start]
-        steps.append(dequantize_rows(site, part, w, start))
-        steps.append(_library_product(x, part, y[:, start : start + part.shape[0]]))
-    return steps
-
-
-def _library_product(x, w, y):
-    import torch
-
-    columns = w.t()
-    return lambda: torch.mm(x, columns, out=y)
+    return library.steps(site, y, x, w)
 
 
 def _product(x, w, wide, target):
