@@ -145,7 +145,7 @@ def test_a_use_does_not_wait_for_what_no_process_has_begun():
     pool = Pool(1, slow)
     pool.add("first", "first", b"job")
     pool.add("second", "second", b"job")
-    waiting = threading.Thread(target=lambda: (pool.wait("second"), started.set()))
+    waiting = threading.Thread(target=lambda: (pool.wait("second"), started.set()), daemon=True)
     waiting.start()
     assert started.wait(5)
     pool.wait("never added")
