@@ -29,8 +29,8 @@ from forge.verify import check
 @pytest.mark.parametrize("x", ["f16", "a8", "a16"])
 def test_the_library_product_in_chunks_of_the_weight(x, monkeypatch):
     """67 rows in chunks of 16: five chunks, the last of 3 rows."""
-    module = importlib.import_module("forge.kernels.linear")
-    monkeypatch.setattr(module, "LIBRARY_WORKSPACE", 16 * 256 * 2)
+    module = importlib.import_module("forge.kernels.linear.library")
+    monkeypatch.setattr(module, "WORKSPACE", 16 * 256 * 2)
     types = (tensor(x, 20, 256), tensor("q4_K", 67, 256), None)
     check(linear, Case(f"chunks {x}", types, {"out": "f16"}), linear.kernels["linear_library"], INTERPRETER, "cpu")
 
