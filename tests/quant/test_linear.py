@@ -37,6 +37,18 @@ def test_the_library_product_in_chunks_of_the_weight(x, monkeypatch):
 
 @pytest.mark.interpret
 @pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
+@pytest.mark.parametrize("tokens", [9, 20])
+@pytest.mark.parametrize("w", ["q4_K", "q6_K", "q2_K", "q8_0", "q5_1"])
+def test_tiles_of_whole_warp_groups_take_columns_in_pairs(w, tokens):
+    """As Hopper has them; of more than 16 tokens x is put in that order first."""
+    k = 544 if w == "q5_1" else 512  # 544: the last block is not whole
+    case = Case(f"pairs {w}", (tensor("f16", tokens, k), tensor(w, 67, k), None), {"out": "f16"})
+    assert TARGETS["sm_90"].warp_groups
+    check(linear, case, linear.kernels["linear_tall"], TARGETS["sm_90"], "cpu")
+
+
+@pytest.mark.interpret
+@pytest.mark.skipif(not interpreted(), reason="needs TRITON_INTERPRET=1")
 @pytest.mark.parametrize("config", [
     {"ROWS": 1, "BLOCK_K": 2048, "STAGES": 1, "num_warps": 1},
     {"ROWS": 2, "BLOCK_K": 64, "STAGES": 2, "num_warps": 2},
