@@ -1,7 +1,7 @@
 """Chat templates: Jinja programs from the model file, run where they can neither reach Python nor run on for ever.
 
 A template is a stranger's code. It runs in Jinja's immutable sandbox, which keeps it from attributes that lead into
-Python and from changing its inputs, and each pass of a loop counts against a budget.
+Python and from changing its inputs, in a process with bounds on time and memory.
 
 Variables and functions are those that templates are written for: messages, tools, documents, add_generation_prompt,
 bos_token, eos_token, raise_exception, strftime_now, tojson without HTML escapes, loop controls, generation blocks.
@@ -11,29 +11,14 @@ Source: the Hugging Face documentation on chat templates; GGUF's keys tokenizer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forge.errors import TokenizerError, UsageError
 from forge.gguf import GGUFFile
-
-if TYPE_CHECKING:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+from forge.tokenizer.renderer import Renderer
 
 DEFAULT = ""  # the name of the template that has none
 _KEY = "tokenizer.chat_template"
-# What a Jinja program can raise besides its own errors: what Python's operators, and its compiler, can.
-_PYTHON_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
 _FOR_TOOLS = "tool_use"  # taken when tools are given and the file has it
 
 
@@ -42,6 +27,7 @@ class ChatTemplates:
 
     def __init__(self, sources: Mapping[str, str], variables: Mapping[str, str], where: str = "") -> None:
         self.sources, self.variables, self.where = dict(sources), dict(variables), where
+        self._renderer = Renderer()
 
     @classmethod
     def read(cls, gguf: GGUFFile, variables: Mapping[str, str]) -> ChatTemplates:
@@ -67,10 +53,6 @@ class ChatTemplates:
         **extra: Any,
     ) -> str:
         """The prompt of `messages`. Raises TokenizerError where the template fails, UsageError for bad messages."""
-        from jinja2.exceptions import TemplateError
-
-        from forge.tokenizer.sandbox import STEPS
-
         for i, message in enumerate(messages):
             if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
                 raise UsageError(
@@ -85,16 +67,7 @@ class ChatTemplates:
             "add_generation_prompt": add_generation_prompt,
             **extra,
         }
-        try:
-            return self._environment.from_string(source).render(variables | {STEPS: [0]})
-        except (TemplateError, *_PYTHON_ERRORS) as bad:
-            kind = "" if isinstance(bad, TemplateError) else f"{type(bad).__name__}: "
-            line = getattr(bad, "lineno", None)
-            raise TokenizerError(
-                f"the chat template{f' {name!r}' if name else ''} failed: {kind}{bad}",
-                where=self.where + (f", line {line} of the template" if line else ""),
-                remedy="check the messages against what the template expects, or build the prompt yourself",
-            ) from bad
+        return self._renderer.render(source, variables, name, self.where)
 
     def _choose(self, template: str | None, tools: object) -> tuple[str, str]:
         name = template
@@ -109,9 +82,3 @@ class ChatTemplates:
             where=self.where,
             remedy=f"choose one of its templates: {named}" if named else "give it plain prompts, as a base model",
         )
-
-    @cached_property
-    def _environment(self) -> ImmutableSandboxedEnvironment:
-        from forge.tokenizer.sandbox import chat_environment
-
-        return chat_environment()

@@ -1,65 +1,37 @@
-"""The Jinja environment of chat templates: sandboxed, and with a budget of steps and of characters.
+"""What chat templates run in: Jinja's immutable sandbox, in a process with bounds on time and memory.
 
-Jinja's sandbox bounds `range` to 100,000 items but not what loops within loops cost. Here the parsed template is
-rewritten so that each pass of a loop and each call of a macro counts a step of the render it belongs to, and a value
-that an operator builds may not outgrow a prompt. Filters may still build larger values than their inputs.
+The sandbox keeps a template from attributes that lead into Python. It does not bound what one call costs: a method, a
+filter or an operator can take all memory or run for ever. So the kernel does: beyond its share of memory an allocation
+fails, and beyond its seconds the process ends. `forge.tokenizer.renderer` runs this file as that process, so it
+imports nothing of Forge.
+
+A request and an answer are eight bytes of length and what they count: a pickled (source, pickled variables), and a byte
+that says which kind of answer follows. The process ends with stdin.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sized
+import os
+import pickle
+import resource
+import signal
+import sys
 from datetime import datetime
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import Any, BinaryIO, NoReturn
 
-from jinja2 import nodes
-from jinja2.exceptions import SecurityError, TemplateError
+from jinja2 import Template, nodes
+from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
 
-MAX_STEPS = 200_000  # about a second; a chat of ten thousand messages takes some tens of thousands
-MAX_LENGTH = 1 << 24  # characters or items of any one value that a template builds
-MAX_BITS = 4096  # of a power
-
-STEPS = "steps taken"  # not an identifier, so no template can name it
-
-
-class Budget(Extension):
-    """Counts the steps of loops and macros. The count lives in the context of its render."""
-
-    def count(self, context: Context) -> str:
-        taken = context.parent.get(STEPS)
-        if taken is not None:
-            taken[0] += 1
-            if taken[0] > MAX_STEPS:
-                raise SecurityError(f"the template ran for more than {MAX_STEPS} steps")
-        return ""
-
-    def join(self, parts: list[Any]) -> str:
-        """The operator ~."""
-        return str(bounded("".join(map(str, parts))))
-
-
-class Accounting(NodeTransformer):
-    """Rewrites a parsed template so that loops, macros and the operator ~ go through the budget."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-
-    def _counted(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
-        self.generic_visit(node)
-        count = self._budget.call_method("count", [nodes.ContextReference()])
-        node.body.insert(0, nodes.ExprStmt(count, lineno=node.lineno))
-        return node
-
-    visit_For = visit_Macro = visit_CallBlock = _counted
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        return self._budget.call_method("join", [nodes.List(node.nodes)], lineno=node.lineno)
+SECONDS = 1.0  # of the processor for one render; more for large conversations
+MEMORY = 128 << 20  # bytes that a render may take; more for large conversations
+SECONDS_A_BYTE, MEMORY_A_BYTE = 2e-6, 24  # of the conversation: Python's strings have up to four bytes a character
+MAX_PROMPT = 1 << 24  # characters
+RENDERED, FAILED = b"r", b"f"
 
 
 class Generation(Extension):
@@ -70,41 +42,6 @@ class Generation(Extension):
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class ChatEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's immutable sandbox with the budget. Thread-safe: a render's state is its own."""
-
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-
-    def _generate(
-        self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
-    ) -> str:
-        budget = self.extensions[Budget.identifier]
-        assert isinstance(budget, Budget)
-        return super()._generate(Accounting(budget).visit(source), name, filename, defer_init)
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "*":
-            for items, times in ((left, right), (right, left)):
-                if isinstance(items, (str, bytes, list, tuple)) and isinstance(times, int):
-                    _check_length(len(items) * times)
-        whole = isinstance(left, int) and isinstance(right, int)
-        if operator == "**" and whole and left.bit_length() * right > MAX_BITS:
-            raise SecurityError("the template takes a power that is too large")
-        return bounded(super().call_binop(context, operator, left, right))
-
-
-def bounded(value: Any) -> Any:
-    """`value`, unless it is longer than any prompt."""
-    if isinstance(value, Sized):
-        _check_length(len(value))
-    return value
-
-
-def _check_length(length: int) -> None:
-    if length > MAX_LENGTH:
-        raise SecurityError(f"the template builds a value of {length} characters; the limit is {MAX_LENGTH}")
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -126,8 +63,76 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def chat_environment() -> ChatEnvironment:
-    environment = ChatEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Budget, Generation, loopcontrols])
+def chat_environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
     environment.filters["tojson"] = _tojson
     environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
     return environment
+
+
+def put(file: BinaryIO, data: bytes) -> None:
+    file.write(len(data).to_bytes(8, "little"))
+    file.write(data)
+    file.flush()
+
+
+def get(file: BinaryIO) -> bytes | None:
+    """What `put` wrote; None at the end of the file."""
+    head = file.read(8)
+    if len(head) < 8:
+        return None
+    data = file.read(size := int.from_bytes(head, "little"))
+    return data if len(data) == size else None
+
+
+def _allow(size: int) -> None:
+    """Bound what a render of `size` bytes may take. Past its seconds a signal that nobody handles ends the process."""
+    signal.setitimer(signal.ITIMER_PROF, SECONDS + SECONDS_A_BYTE * size)
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as file:
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        nbytes = MEMORY + MEMORY_A_BYTE * size
+        most = taken + nbytes if hard == resource.RLIM_INFINITY else min(taken + nbytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def _lift() -> None:
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+def _answer(compiled: Any, request: bytes) -> bytes:
+    """The rendered prompt, or what went wrong as a JSON list: (kind of error, message, line)."""
+    try:
+        source, variables = pickle.loads(request)
+        _allow(len(variables))
+        template: Template = compiled(source)
+        prompt = template.render(pickle.loads(variables))
+        if len(prompt) > MAX_PROMPT:
+            raise TemplateError(f"the prompt has {len(prompt)} characters; the limit is {MAX_PROMPT}")
+        return RENDERED + prompt.encode("utf-8", "surrogatepass")
+    except Exception as bad:  # whatever Python's operators and compiler can raise on behalf of a stranger's program
+        kind = "" if isinstance(bad, TemplateError) else type(bad).__name__
+        said = f"it needs more than {MEMORY >> 20} MB" if isinstance(bad, MemoryError) else str(bad)[:2000]
+        return FAILED + json.dumps([kind, said, getattr(bad, "lineno", None)]).encode()
+    finally:
+        _lift()
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what is printed must not come between answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, and meant for the parent
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    compiled = lru_cache(maxsize=8)(chat_environment().from_string)
+    while (request := get(sys.stdin.buffer)) is not None:
+        put(answers, _answer(compiled, request))
+
+
+if __name__ == "__main__":
+    main()

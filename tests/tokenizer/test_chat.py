@@ -1,9 +1,8 @@
-"""Chat templates render as their authors meant, and a hostile one is an error."""
+"""Chat templates render as their authors meant."""
 
 from __future__ import annotations
 
 import json
-import time
 from datetime import datetime
 
 import pytest
@@ -111,52 +110,3 @@ def test_a_template_must_be_a_string():
 def test_messages_that_are_none(messages):
     with pytest.raises(UsageError, match=r"messages\[0\] is"):
         render(CHATML, messages)
-
-
-LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-DEEP = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
-DOUBLE = "{% set ns = namespace(s='x' * 64) %}{% for i in range(60) %}{% set ns.s = ns.s OP ns.s %}{% endfor %}"
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.__init__.__globals__ }}",
-        "{{ (messages | attr('__class__')).__name__ }}",
-        "{{ raise_exception.__globals__['os'].system('true') }}",
-        "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
-        "{{ self._TemplateReference__context.parent }}{{ self.__init__() }}",
-        "{{ messages.append(1) }}",
-        "{{ messages[0].update(role='system') }}",
-        "{% for i in range(1000000000) %}x{% endfor %}",
-        LOOPS,
-        DEEP,
-        DOUBLE.replace("OP", "+"),
-        DOUBLE.replace("OP", "~"),
-        "{{ 'x' * 10000000000 }}",
-        "{{ [0] * 10000000000 }}",
-        "{{ 9 ** 9999999 }}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{{ messages[0].content.x.y }}",
-        "{{ 1 / 0 }}",
-        "{{ 'a' + 1 }}",
-        "{{ 5 | dictsort }}",
-        "{% include 'other' %}",
-        "{% for %}",
-        "{{ unclosed",
-        "{% if x %}" * 200 + "{% endif %}" * 200,
-        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
-    ],
-)
-def test_a_template_that_escapes_runs_on_or_fails_is_an_error(template):
-    started = time.process_time()
-    with pytest.raises(TokenizerError, match="the chat template failed"):
-        render(template)
-    assert time.process_time() - started < 5
-    assert HI == [{"role": "user", "content": " hi "}]
-
-
-def test_the_budget_is_of_one_render_not_of_all():
-    tok = tokenizer("{% for i in range(60000) %}{% endfor %}{{ messages | length }}")
-    assert {tok.apply_chat_template(HI) for _ in range(5)} == {"1"}  # together beyond the limit of one
