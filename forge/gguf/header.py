@@ -99,6 +99,8 @@ def _read_preamble(cursor: Cursor) -> tuple[int, int]:
     # The least a tensor info and a metadata entry can occupy, all strings being empty.
     least = tensor_count * 24 + metadata_count * 13
     cursor.require(least, f"a header of {tensor_count} tensors and {metadata_count} metadata entries", 8)
+    cursor.claim("tensors", tensor_count, "its count", 8)
+    cursor.claim("metadata entries", metadata_count, "its count", 16)
     return tensor_count, metadata_count
 
 
@@ -115,10 +117,11 @@ def _read_metadata(cursor: Cursor, count: int) -> dict[str, Any]:
     for i in range(count):
         start = cursor.position
         key = cursor.string(f"the key of metadata entry {i}", MAX_KEY_BYTES)
+        shown = f"{key!r:.100}"
         if key in metadata:
-            raise cursor.error(f"the metadata key {key!r} stands twice", start)
-        kind = cursor.u32(f"the value type of {key!r}")
-        metadata[key] = cursor.value(kind, f"the value of {key!r}")
+            raise cursor.error(f"the metadata key {shown} stands twice", start)
+        kind = cursor.u32(f"the value type of {shown}")
+        metadata[key] = cursor.value(kind, f"the value of {shown}")
         if key == "general.alignment" and kind != GGUFValueType.UINT32:
             raise cursor.error("general.alignment must be a 32-bit unsigned integer", start)
     return metadata

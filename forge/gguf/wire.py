@@ -1,7 +1,8 @@
 """A cursor over the bytes of a GGUF header that checks every length before it is believed.
 
 The rule: nothing is allocated, sliced or looped over before the bytes it needs are known to lie inside the file. A
-length that does not fit is a `FileFormatError` with the offset of the length itself.
+length that does not fit is a `FileFormatError` with the offset of the length itself. And whatever the file's size, a
+header may hold only so much of each kind (`LIMITS`), so that it is read within a second and 200 MB.
 
 Source: the GGUF specification (ggml's `docs/gguf.md`), with the value types of the `gguf` package.
 """
@@ -35,8 +36,16 @@ _SCALARS: dict[int, struct.Struct] = {
 _U64 = struct.Struct("<Q")
 
 MAX_KEY_BYTES = 65535  # the specification's limit on a metadata key
-MAX_OBJECTS = 1 << 24  # strings and nested arrays in one header: forty times the largest tokenizer in use
+MAX_STRING_BYTES = 1 << 22  # of one string; the longest chat template known has 32 KB
 MAX_ARRAY_DEPTH = 4  # no known file nests arrays at all; the bound keeps a hostile one from deep recursion
+LIMITS: dict[str, int] = {  # beside what the largest files have
+    "metadata entries": 1 << 14,  # 100
+    "tensors": 1 << 15,  # 2,000
+    "arrays in arrays": 1 << 12,  # none
+    "strings": 5 << 18,  # 780,000: 262,000 tokens and 515,000 merges
+    "bytes of text": 3 << 23,  # 10 million
+    "numbers in arrays": 1 << 21,  # 800,000: types and scores of 262,000 tokens, and a character map
+}
 
 
 class Cursor:
@@ -50,7 +59,7 @@ class Cursor:
         self.position = 0
         self._data = data
         self._view = data.data
-        self._objects = 0
+        self._held = dict.fromkeys(LIMITS, 0)
 
     @property
     def size(self) -> int:
@@ -67,6 +76,14 @@ class Cursor:
         """Refuse unless `nbytes` more bytes exist; the error names `offset`, where the claim was made."""
         if nbytes > self.remaining:
             raise self.error(f"{what} needs {nbytes} bytes, but the file ends after {self.remaining} more", offset)
+
+    def claim(self, kind: str, count: int, what: str, offset: int | None = None) -> None:
+        """Count what the header holds of a `kind`; refuse beyond its limit, before it is read."""
+        self._held[kind] += count
+        if self._held[kind] > LIMITS[kind]:
+            raise self.error(
+                f"{what} brings the header to {self._held[kind]} {kind}; Forge reads {LIMITS[kind]}", offset
+            )
 
     def raw(self, nbytes: int, what: str) -> bytes:
         self.require(nbytes, what)
@@ -98,13 +115,14 @@ class Cursor:
     def u64(self, what: str) -> int:
         return int(self.scalar(GGUFValueType.UINT64, what))
 
-    def string(self, what: str, limit: int | None = None) -> str:
+    def string(self, what: str, limit: int = MAX_STRING_BYTES) -> str:
         """A string: u64 length, then that many bytes of UTF-8."""
         start = self.position
         length = self.u64(f"the length of {what}")
-        if limit is not None and length > limit:
-            raise self.error(f"{what} is {length} bytes long; the format allows {limit}", start)
         self.require(length, what, start)
+        if length > limit:
+            raise self.error(f"{what} is {length} bytes long; the limit is {limit}", start)
+        self.claim("bytes of text", length, what, start)
         text = self.raw(length, what)
         try:
             return text.decode("utf-8")
@@ -123,21 +141,18 @@ class Cursor:
         if item == GGUFValueType.STRING:
             return self._strings(count, what, start)
         if item == GGUFValueType.ARRAY:
-            self._claim_objects(count, 12, what, start)
+            self.require(count * 12, f"{what} ({count} items)", start)
+            self.claim("arrays in arrays", count, what, start)
             return [self.value(item, f"{what}[{i}]", depth + 1) for i in range(count)]
         return self._numbers(item, count, what, start)
 
-    def _claim_objects(self, count: int, least: int, what: str, start: int) -> None:
-        self.require(count * least, f"{what} ({count} items)", start)
-        self._objects += count
-        if self._objects > MAX_OBJECTS:
-            raise self.error(f"{what} brings the header to {self._objects} strings; the limit is {MAX_OBJECTS}", start)
-
     def _strings(self, count: int, what: str, start: int) -> list[str]:
         # A tokenizer holds 400,000 strings: this loop is the header's cost, so it keeps its state in locals.
-        self._claim_objects(count, 8, what, start)
+        self.require(count * 8, f"{what} ({count} items)", start)
+        self.claim("strings", count, what, start)
         view, end, at, length_at = self._view, self.size, self.position, _U64.unpack_from
         found: list[str] = []
+        longest = at + 8 * count + LIMITS["bytes of text"] - self._held["bytes of text"]
         for i in range(count):
             if at + 8 > end:
                 raise self.error(f"the file ends inside {what}, before item {i} of {count}", at)
@@ -145,11 +160,14 @@ class Cursor:
             stop = at + 8 + length
             if stop > end:
                 raise self.error(f"{what}[{i}] needs {length} bytes, but the file has {end - at - 8} more", at)
+            if length > MAX_STRING_BYTES or stop > longest:
+                raise self.error(f"{what}[{i}] of {length} bytes is more than the bytes of text that Forge reads", at)
             try:
                 found.append(str(view[at + 8 : stop], "utf-8"))
             except UnicodeDecodeError as bad:
                 raise self.error(f"{what}[{i}] is not UTF-8", at + 8 + bad.start) from bad
             at = stop
+        self.claim("bytes of text", at - self.position - 8 * count, what, start)
         self.position = at
         return found
 
@@ -160,11 +178,12 @@ class Cursor:
             raise self.error(f"{what} has items of the unknown value type {item}", start)
         nbytes = count * layout.size
         self.require(nbytes, f"{what} ({count} items)", start)
+        self.claim("numbers in arrays", count, what, start)
         numbers = self._data[self.position : self.position + nbytes].view(np.dtype(layout.format))
         if boolean:
-            bad = np.flatnonzero(numbers > 1)
-            if len(bad):
-                raise self.error(f"{what}[{bad[0]}] is neither 0 nor 1", self.position + int(bad[0]))
+            bad = int(np.argmax(numbers > 1)) if count else 0
+            if count and numbers[bad] > 1:
+                raise self.error(f"{what}[{bad}] is neither 0 nor 1", self.position + bad)
             numbers = numbers.view(np.bool_)
         self.position += nbytes
         return numbers
