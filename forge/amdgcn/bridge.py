@@ -12,7 +12,7 @@ from forge.errors import DeviceError
 from forge.lower.device import CPU, Action, Captured
 from forge.lower.launch import Launch, Task
 from forge.lower.offline import CodeObject, compile_launch
-from forge.target import DeviceTarget
+from forge.target import TARGETS, DeviceTarget
 
 if TYPE_CHECKING:
     import torch
@@ -59,13 +59,22 @@ class Emulated:
         return self.name
 
 
-def emulate(launch: Launch, target: DeviceTarget, checks: Checks = NO_CHECKS, *, count: bool = False) -> Emulation:
+def emulate(
+    launch: Launch,
+    target: DeviceTarget,
+    checks: Checks = NO_CHECKS,
+    *,
+    count: bool = False,
+    reachable: Sequence[torch.Tensor] = (),
+) -> Emulation:
     """Compile `launch` for `target` and run it as that would, on torch tensors of the CPU, which it changes in place.
+
+    `reachable` are tensors that the kernel reaches by addresses in other tensors, not by arguments.
 
     See `forge.amdgcn.emulate.run`. Raises CompileError too, and what `Emulated` raises.
     """
     machine.require(target.arch)
-    return run(compile_launch(launch, target), launch, checks, count=count)
+    return run(compile_launch(launch, target), launch, checks, count=count, reachable=reachable)
 
 
 def run(
@@ -75,6 +84,11 @@ def run(
     *,
     count: bool = False,
     trace: list[Ran] | None = None,
+    reachable: Sequence[torch.Tensor] = (),
 ) -> Emulation:
     """Run a compiled launch on its arguments."""
-    return machine.run(object, launch.grid, launch.leaves(), checks, count=count, trace=trace)
+    units = TARGETS[object.arch].compute_units
+    return machine.run(
+        object, launch.grid, launch.leaves(), checks,
+        count=count, trace=trace, reachable=reachable, compute_units=units,
+    )  # fmt: skip

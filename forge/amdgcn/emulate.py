@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from forge.amdgcn.state.traffic import Meter
 from forge.amdgcn.state.waves import Waves
 from forge.errors import UnsupportedError
 
+PAGE = 1 << 12
 MAX_ARGUMENTS = 1 << 16  # bytes; HIP takes far fewer
 _PACKED = {
     "i1": "<?", "u1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q",
@@ -104,25 +105,33 @@ def run(
     *,
     count: bool = False,
     trace: list[Ran] | None = None,
+    reachable: Sequence[torch.Tensor] = (),
+    compute_units: int = 1,
 ) -> Emulation:
     """Run a kernel on a grid of workgroups. Threads may run at once, launches of one kernel too.
 
     `given` has the arguments by the names of `object.parameters`: torch tensors of the CPU, which are changed in place,
-    and numbers. With `count`, the result has the counters of the launch; it takes a little longer. `trace` is given
-    what the first wave runs, in order. Raises EmulationError where the code does what no device may be relied on to do.
+    and numbers. `reachable` are further tensors, whose addresses the kernel finds in memory. Workgroups that wait for
+    each other run beside each other, as many as `compute_units` hold. With `count`, the result has the counters of the
+    launch; it takes a little longer. `trace` is given what the first wave runs, in order.
+    Raises EmulationError where the code does what no device may be relied on to do.
     """
-    code, loaded = load(object.binary, object.assembly, object.name, checks.waits)
+    code, loaded, image = load(object.binary, object.assembly, object.name, checks.waits)
     steps = {pc: replace(step) for pc, step in loaded.items()}  # to count in: what is loaded is shared
     memory = Memory()
     parameters = [(name, type, given[name]) for name, type in object.parameters]
     arguments = kernarg(code, parameters, grid, object, memory)
     memory.map(arguments, "the kernel's arguments", writable=False)
+    for octets in image:
+        memory.map(octets, "the code object", writable=False)
+    for number, tensor in enumerate(reachable):
+        _address(tensor, f"reachable tensor {number}", memory)
     meter = Meter(banks(code.arch)) if count or trace is not None else None
     if trace is not None and meter is not None:
         steps = {pc: replace(step, run=_traced(step, trace, meter)) for pc, step in steps.items()}
     dispatch = Dispatch(
         code, steps, grid, object.threads, max(object.lds, code.lds), memory, arguments,
-        limit=checks.limit, check_races=checks.races, meter=meter,
+        limit=checks.limit, check_races=checks.races, compute_units=compute_units, meter=meter,
     )  # fmt: skip
     begin = time.perf_counter()
     dispatch.run()
@@ -150,10 +159,27 @@ def _traced(step: Bound, trace: list[Ran], meter: Meter) -> Callable[[Waves], An
 
 
 @lru_cache(maxsize=64)
-def load(binary: bytes, assembly: str, name: str, waits: bool) -> tuple[KernelCode, dict[int, Bound]]:
-    """A kernel decoded, checked against its listing, and bound."""
+def load(
+    binary: bytes, assembly: str, name: str, waits: bool
+) -> tuple[KernelCode, dict[int, Bound], tuple[np.ndarray, ...]]:
+    """A kernel decoded, checked against its listing, and bound; and the segments of its code object, where they lie."""
     code = kernels(binary)[name]
-    return code, program(decode_object(code, assembly), code.arch, code.text_address, waits=waits)
+    base, image = placed(code)
+    return code, program(decode_object(code, assembly), code.arch, base + code.text_address, waits=waits), image
+
+
+def placed(code: KernelCode) -> tuple[int, tuple[np.ndarray, ...]]:
+    """The code object's segments in memory, uint8 each, and what is to be added to their addresses in the file."""
+    end = max(address + len(content) for address, content in code.rodata)
+    room = np.zeros(end + PAGE, np.uint8)
+    base = -room.ctypes.data % PAGE
+    segments = []
+    for address, content in code.rodata:
+        segment = room[base + address : base + address + len(content)]
+        segment[:] = np.frombuffer(content, np.uint8)
+        segment.flags.writeable = False
+        segments.append(segment)
+    return room.ctypes.data + base, tuple(segment for segment in segments if segment.size)
 
 
 def kernarg(

@@ -12,6 +12,7 @@ MISALIGNED = "misaligned access"
 UNKNOWN = "unknown instruction"
 BARRIER = "barrier not reached by all waves"
 LIMIT = "instruction limit"
+SPIN = "a spin that nobody will end"
 WAIT = "use of a register whose load is outstanding"
 RACE = "LDS race"
 

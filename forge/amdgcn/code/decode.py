@@ -17,7 +17,8 @@ from forge.amdgcn.code.encodings import fields_of, form_of
 from forge.amdgcn.code.instruction import Instruction, Operand
 from forge.amdgcn.code.listing import Line, functions, listing
 from forge.amdgcn.code.operands import VECTOR, implicit, operand, operands_of
-from forge.amdgcn.code.tables import family, tables
+from forge.amdgcn.code.tables import family
+from forge.amdgcn.code.variants import decode_raw
 from forge.amdgcn.trap import UNKNOWN
 from forge.errors import EmulationError
 
@@ -95,7 +96,7 @@ def decode_one(text: bytes, pc: int, arch: str, wave: int, line: Line | None = N
     data = text[pc : pc + 16].ljust(16, b"\0")
     data, renamed = _gfx90a(data) if arch == "gfx90a" else (data, None)
     try:
-        raw = tables().decode_inst(data, family(arch))
+        raw = decode_raw(data, family(arch))
     except (ValueError, AssertionError) as error:
         what = f"no {family(arch)} instruction: {text[pc : pc + 8].hex()} ({error})"
         raise EmulationError(what, kind=UNKNOWN, where=where) from error

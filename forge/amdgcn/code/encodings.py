@@ -9,6 +9,7 @@ from typing import Any
 
 from forge.amdgcn.code.instruction import signed
 from forge.amdgcn.code.tables import family
+from forge.amdgcn.code.variants import DPP8_INACTIVE_TOO
 
 _NAMES = {"clmp": "clamp", "ioffset": "offset"}
 _SIGNED_OFFSETS = {  # their bits, by family and encoding; an offset that is not here is unsigned
@@ -52,6 +53,8 @@ def fields_of(raw: Any, form: Form) -> dict[str, int]:
     offset_bits = _SIGNED_OFFSETS.get((form.family, form.encoding))
     if offset_bits and "offset" in found:
         found["offset"] = signed(found["offset"], offset_bits)
+    if "lane_sel_0" in found:  # DPP8: the code of the first source tells whether inactive lanes are read
+        found["fi"] = int(form.bits["src0"] == DPP8_INACTIVE_TOO)
     if "opsel_hi2" in found:
         found["opsel_hi"] |= found.pop("opsel_hi2") << 2
     return found

@@ -1,6 +1,7 @@
 """Which family an architecture is of, and tinygrad's tables of that family's encodings.
 
-tinygrad leaves the buffer encodings of RDNA out of its decoder, though it describes them: they are put in here.
+tinygrad leaves the buffer encodings of RDNA out of its decoder, though it describes them, and takes some products of
+matrices for packed arithmetic: they are put right here.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ def tables() -> ModuleType:
     try:
         found = version("tinygrad")
         import tinygrad.renderer.amd as tables
+        from tinygrad.renderer.amd.dsl import OPERANDS
+        from tinygrad.runtime.autogen.amd.cdna.enum import VOP3POp
+        from tinygrad.runtime.autogen.amd.cdna.ins import VOP3P, VOP3P_MFMA
         from tinygrad.runtime.autogen.amd.rdna3.ins import MUBUF
         from tinygrad.runtime.autogen.amd.rdna4.ins import VBUFFER
     except ImportError as error:
@@ -47,4 +51,7 @@ def tables() -> ModuleType:
     for name, missing in (("rdna3", MUBUF), ("rdna4", VBUFFER)):
         if missing not in formats[name]:
             formats[name].insert(0, missing)
+    products = {op for op in VOP3P.op.allowed or () if "MFMA" in op.name}  # xf32 among them: gfx942's alone
+    VOP3P_MFMA.op.allowed.update(products)
+    OPERANDS.update({op: OPERANDS[VOP3POp.V_MFMA_F32_16X16X16_F16] for op in products if op not in OPERANDS})
     return tables

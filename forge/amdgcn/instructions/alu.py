@@ -11,7 +11,7 @@ import numpy as np
 from forge.amdgcn.code.constants import INLINE_FLOATS, inline_float
 from forge.amdgcn.code.instruction import EXEC, NULL, VCC, Instruction, Operand
 from forge.amdgcn.code.tables import family
-from forge.amdgcn.instructions.operands import Read, Write, constant, halfword, reader, row, source, writer
+from forge.amdgcn.instructions.operands import Read, Write, constant, enabled, halfword, reader, row, source, writer
 from forge.amdgcn.numbers.arithmetic import fma
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
 from forge.amdgcn.state.waves import Waves, lane_ids, pack
@@ -115,9 +115,9 @@ def _output(output: Output, instruction: Instruction, rdna: bool) -> Write:
         return _write_scc
     if output.per_lane_bit:
         if output.name == "EXEC":
-            return _mask_writer(EXEC, rdna)
+            return _mask_writer(EXEC, rdna, instruction.fields)
         target = operands.get("D0") if output.name == "D0" else operands.get("SDST")
-        return _mask_writer(target.index if target else VCC, rdna)
+        return _mask_writer(target.index if target else VCC, rdna, instruction.fields)
     if output.name == "EXEC":
         return lambda w, value: w.write_mask(EXEC, value.astype(np.uint64))
     if output.name == "VCC":
@@ -131,11 +131,11 @@ def _write_scc(w: Waves, value: np.ndarray) -> None:
     w.scc = np.broadcast_to(value, w.scc.shape).astype(np.uint32)
 
 
-def _mask_writer(index: int, rdna: bool) -> Write:
-    """A bit of each active lane as a mask; inactive lanes get 0."""
+def _mask_writer(index: int, rdna: bool, fields: Mapping[str, int]) -> Write:
+    """A bit of each active lane as a mask; inactive lanes, and those that DPP switches off, get 0."""
     if index == NULL and rdna:
         return lambda w, bits: None
-    return lambda w, bits: w.write_mask(index, pack(np.broadcast_to(bits, w.active.shape) & w.active))
+    return lambda w, bits: w.write_mask(index, pack(np.broadcast_to(bits, w.active.shape) & enabled(w, fields)))
 
 
 def _modified(write: Write, output: Output, instruction: Instruction) -> Write:

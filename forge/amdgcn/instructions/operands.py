@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from forge.amdgcn.code.instruction import EXEC, EXECZ, NULL, SCC, VCC, VCCZ, Instruction, Operand
-from forge.amdgcn.instructions.dpp import lane_source
+from forge.amdgcn.instructions.dpp import lane_source, lanes_of
 from forge.amdgcn.state.waves import ACC, Waves
 
 Read = Callable[[Waves], np.ndarray]
@@ -79,7 +79,7 @@ def source(instruction: Instruction, role: str, *, rdna: bool, bare: bool = Fals
     number = int(role[1]) if role[0] == "S" and role[1:].isdigit() else None
     if number is None or operand.type == "m64":
         return read
-    if number == 0 and "dpp" in fields:
+    if number == 0 and ("dpp" in fields or "lane_sel_0" in fields):
         read = _permuted(read, fields)
     if f"src{number}_sel" in fields:
         read = _selected(read, fields[f"src{number}_sel"], bool(fields.get(f"src{number}_sext")))
@@ -109,7 +109,7 @@ def _permuted(read: Read, fields: Mapping[str, int]) -> Read:
     """The operand as DPP brings it from other lanes; 0 where there is none."""
 
     def permuted(w: Waves) -> np.ndarray:
-        lane, valid = lane_source(fields["dpp"], w.lanes)
+        lane, valid = lanes_of(fields, w.lanes)
         value = np.broadcast_to(read(w), (w.n, w.lanes))[:, lane]
         usable = valid if fields.get("fi") else valid & w.active[:, lane]
         return np.where(usable, value, np.uint32(0))
@@ -161,6 +161,14 @@ def writer(instruction: Instruction, operand: Operand, bits: int, *, rdna: bool)
     if operand.file == "s":
         return _scalar_writer(index, bits, rdna)
     index = row(operand)
+    if bits == 64 and "dpp" in instruction.fields:
+        low, high = (_enabled(at, 32, instruction.fields, rdna) for at in (index, index + 1))
+
+        def write64_enabled(w: Waves, value: np.ndarray) -> None:
+            low(w, value.astype(np.uint32))
+            high(w, (value >> U64).astype(np.uint32))
+
+        return write64_enabled
     if bits == 64:
 
         def write64(w: Waves, value: np.ndarray) -> None:
@@ -202,20 +210,28 @@ def _scalar_writer(index: int, bits: int, rdna: bool) -> Write:
     return write
 
 
+def enabled(w: Waves, fields: Mapping[str, int]) -> np.ndarray:
+    """bool[n, lanes]: the active lanes that a DPP16 instruction leaves on; all of them without one."""
+    if "dpp" not in fields:
+        return w.active
+    lane, valid = lane_source(fields["dpp"], w.lanes)
+    lanes = np.arange(w.lanes)
+    rows, banks = fields["row_mask"] >> (lanes // 16), fields["bank_mask"] >> (lanes % 16 // 4)
+    on: np.ndarray = w.active & (rows & banks & 1).astype(bool)
+    if not fields.get("bc"):
+        on &= valid if fields.get("fi") else valid & w.active[:, lane]
+    return on
+
+
 def _enabled(index: int, bits: int, fields: Mapping[str, int], rdna: bool) -> Write:
     """DPP: lanes that the masks switch off, or that have no source and no bound_ctrl, keep what they had."""
 
     def write(w: Waves, value: np.ndarray) -> None:
-        lane, valid = lane_source(fields["dpp"], w.lanes)
-        lanes = np.arange(w.lanes)
-        rows, banks = fields["row_mask"] >> (lanes // 16), fields["bank_mask"] >> (lanes % 16 // 4)
-        enabled = w.active & (rows & banks & 1).astype(bool)
-        if not fields.get("bc"):
-            enabled &= valid if fields.get("fi") else valid & w.active[:, lane]
+        on = enabled(w, fields)
         if bits == 16:
             kept = w.vgpr[index] & np.uint32(0xFFFF0000) if rdna else np.uint32(0)
             value = (value & np.uint32(0xFFFF)) | kept
-        np.copyto(w.vgpr[index], value, where=enabled)
+        np.copyto(w.vgpr[index], value, where=on)
 
     return write
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forge.amdgcn.code.codeobject import KernelCode
+from forge.amdgcn.code.descriptor import instruction_set
 from forge.amdgcn.code.instruction import EXEC, TTMP7, TTMP8, TTMP9
 from forge.amdgcn.machine.lockstep import DEFAULT_LIMIT, Machine
 from forge.amdgcn.machine.program import Bound
@@ -43,14 +44,39 @@ class Dispatch:
     arguments: np.ndarray  # uint8: the kernarg segment, mapped in `memory`
     limit: int = DEFAULT_LIMIT
     check_races: bool = False
+    compute_units: int = 1  # of the device: so much runs beside each other
     meter: Meter | None = None  # what the launch moves is counted there, and each step's active lanes
 
     def run(self) -> None:
         """Run every workgroup. Raises EmulationError at the first trap; what was stored before stays stored."""
         self._supported()
         self._fits()
-        for first in self._batches():
-            Machine(self.steps, limit=self.limit, count_lanes=self.meter is not None).run(self.start(first))
+        batches = list(self._batches())[::-1]
+        while batches:
+            first = batches.pop()
+            room = self._resident - len(first)
+
+            def more() -> Waves | None:
+                """The next workgroups, beside those that run, if the device has room for them."""
+                nonlocal room
+                if not batches or len(batches[-1]) > room:
+                    return None
+                room -= len(batches[-1])
+                return self.start(batches.pop())
+
+            machine = Machine(self.steps, limit=self.limit, count_lanes=self.meter is not None, more=more)
+            machine.late = lambda: sum(len(groups) for groups in batches)
+            machine.run(self.start(first))
+
+    @property
+    def _resident(self) -> int:
+        """Workgroups that the device holds at a time, by the waves, registers and LDS of its compute units."""
+        simds, most, registers = (4, 8, 512) if instruction_set(self.code.arch) == "cdna" else (2, 16, 1536)
+        waves = simds * min(most, registers // self.code.descriptor.vgprs)
+        groups = waves * self.code.wave // self.threads
+        if self.lds:
+            groups = min(groups, MAX_LDS.get(self.code.arch, 64 << 10) // self.lds)
+        return max(1, groups) * self.compute_units
 
     def _supported(self) -> None:
         descriptor = self.code.descriptor

@@ -83,6 +83,10 @@ class Memory:
         self._arrange()
         return address
 
+    def contents(self) -> list[np.ndarray]:
+        """The bytes of all that may be stored to."""
+        return [s.cells.octets[s.low : s.high] for s in self._segments if s.writable]
+
     def _arrange(self) -> None:
         runs: list[list[Mapping]] = []
         end = 0

@@ -54,10 +54,15 @@ class Waves:
     defined: int = 0
     before: tuple[int, ...] = ()  # for each wave; () if there is nothing to say
     pending: list[Pending] = field(default_factory=list)  # loads not waited for, the oldest first
+    mode: np.ndarray = field(default_factory=lambda: np.zeros((0, 1), np.uint32))  # uint32[n, 1]: as s_setreg left it
+    batch: int = 0  # of the workgroups that began together, which alone can join
+    spins: bool = False  # it made way, having come back to a branch with every register as it was
     active: np.ndarray = field(init=False)  # bool[n, lanes]: EXEC as a mask
     all_active: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        if len(self.mode) != self.n:
+            self.mode = np.zeros((self.n, 1), np.uint32)
         self.exec_changed()
 
     @property
@@ -113,6 +118,7 @@ class Waves:
             self.ids[rows], self.group[rows], self.lanes, self.vgpr[:, rows], self.sgpr[:, rows], self.scc[rows],
             self.memory, self.lds, self.scratch, self.pc, self.defined,
             tuple(b for b, chosen in zip(self.before, rows, strict=False) if chosen), list(self.pending),
+            self.mode[rows], self.batch,
         )  # fmt: skip
 
     def joined(self, other: Waves) -> Waves:
@@ -125,6 +131,7 @@ class Waves:
             np.concatenate([self.vgpr, other.vgpr], 1), np.concatenate([self.sgpr, other.sgpr], 1),
             np.concatenate([self.scc, other.scc]), self.memory, self.lds, self.scratch, self.pc,
             written[0] if alike else self.defined & other.defined, () if alike else written, pending,
+            np.concatenate([self.mode, other.mode]), self.batch,
         )  # fmt: skip
 
 
