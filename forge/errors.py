@@ -101,6 +101,20 @@ class RequestError(ForgeError):
     """One request is refused or ended; the others go on."""
 
 
+class DefectError(ForgeError):
+    """Something within Forge, or what it stands on, raised what it should not: a defect. `__cause__` is what it was."""
+
+    exit_code = 70
+
+    def __init__(self, cause: BaseException, *, where: str = "") -> None:
+        super().__init__(
+            f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__,
+            where=where,
+            remedy="this is a defect of Forge: report it, with the traceback of the error's __cause__",
+        )
+        self.__cause__ = cause
+
+
 class QueueFullError(RequestError):
     """As many requests wait and run as may; one more is taken when one of them has ended."""
 

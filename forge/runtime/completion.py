@@ -39,7 +39,7 @@ class Tokenizer(Protocol):
 class Completion:
     """One sample of a request: its output tokens, their text and log probabilities, and what was reported of them.
 
-    Without a tokenizer the text stays empty.
+    Without a tokenizer the text stays empty, and so does that of ids which the model has and the tokenizer lacks.
     """
 
     def __init__(self, request: Request, tokenizer: Tokenizer | None) -> None:
@@ -106,7 +106,11 @@ class Completion:
         return output
 
     def _push(self, token: int) -> str:
-        return self._stream.push(token) if self._stream is not None else ""
+        return self._stream.push(token) if self._stream is not None and self._named(token) else ""
+
+    def _named(self, token: int) -> bool:
+        """Whether the tokenizer has the token: an embedding may have more rows, which stand for no text."""
+        return self._tokenizer is not None and token < self._tokenizer.vocab_size
 
     def _say(self, text: str) -> None:
         # Tokens up to min_tokens can neither end the text nor begin a stop string.
@@ -119,7 +123,8 @@ class Completion:
         if self._tokenizer is not None:
             decode = self._tokenizer.decode
             logprobs = {
-                t: Logprob(entry.logprob, entry.rank, decode([t], skip_special=False)) for t, entry in logprobs.items()
+                t: Logprob(entry.logprob, entry.rank, decode([t], skip_special=False) if self._named(t) else "")
+                for t, entry in logprobs.items()
             }
         assert self._logprobs is not None and self._cumulative is not None
         self._logprobs.append(logprobs)

@@ -7,13 +7,14 @@ was launched ahead is dropped.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError, MemoryPlanError, NumericsError, StateLostError, UsageError
 from forge.runtime.admission import Admission
 from forge.runtime.completion import Completion, Tokenizer
-from forge.runtime.flight import FAULTS, Flight, Launcher, Loss, told
+from forge.runtime.flight import Flight, Launcher, Loss, told
 from forge.runtime.group import Group
 from forge.runtime.inbox import Inbox
 from forge.runtime.output import RequestOutput
@@ -46,9 +47,12 @@ class Engine:
     Threads: one thread at a time calls `step`, and it alone reads `stats`, `pool`, `slots` and `scheduler` exactly.
     `add`, `cancel`, `has_work` and the `inbox` may be used from any thread at any time; requests and cancellations take
     effect at the start of the next step.
-    A ForgeError of the runner fails the requests of its step. A memory error while there are several to a step only
-    makes the steps smaller, and where states were lost all running requests are computed anew. In any case the engine
-    stays usable and keeps every page and slot accounted for.
+    Faults: `step` raises no Exception, and whatever is raised within it, the engine stays usable and keeps every page
+    and slot accounted for. What goes wrong with one request's text ends that request; what its launch or its
+    collection raises ends the requests of the step. A memory error while there are several to a step only makes the
+    steps smaller, and where states were lost all running requests are computed anew. A defect anywhere else ends all
+    that had been taken up. An error that is not a ForgeError becomes a DefectError. What is no Exception, such as
+    KeyboardInterrupt, is raised when the engine is in order again.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class Engine:
         self._launcher = Launcher(runner, tokens, seqs, self.pool, self.slots)
         self._ahead: Flight | None = None  # the step after the one that was last committed, if it was launched
         self._owners: dict[Request, tuple[Group, Completion]] = {}
+        self._news: deque[tuple[bool, Group]] = deque()  # what came in and is not taken up yet
         self._changed: dict[str, tuple[Group, list[Completion]]] = {}  # what the next report tells
+        self._outputs: list[RequestOutput] = []  # what an interrupted report had to tell
 
     @property
     def has_work(self) -> bool:
         """Whether a step has anything to do or to report."""
-        return len(self.inbox) > 0
+        return len(self.inbox) > 0 or bool(self._outputs)
 
     def add(
         self,
@@ -100,29 +106,42 @@ class Engine:
 
     def step(self) -> list[RequestOutput]:
         """Compute one batch; returns what changed, request by request. Empty when there is nothing to do."""
+        try:
+            interrupt = self._advance()
+        except BaseException as error:
+            self._abandon(told(error))
+            interrupt = None if isinstance(error, Exception) else error
+        if interrupt is not None:
+            raise interrupt
+        return self._report()
+
+    def _advance(self) -> BaseException | None:
+        """The step itself; returns what interrupted it and is to be raised."""
         self.take_inbox()
         flight, self._ahead = self._ahead, None
         slices = flight.slices if flight else self.scheduler.schedule()
+        interrupt = None
         if slices:
             self.stats.steps += 1
-            self._compute(slices, flight)
+            interrupt = self._compute(slices, flight)
         self.stats.preemptions = self.scheduler.preemptions
-        return self._report()
+        return interrupt
 
-    def _compute(self, slices: list[Slice], flight: Flight | None) -> None:
+    def _compute(self, slices: list[Slice], flight: Flight | None) -> BaseException | None:
         """The step of `slices`, which is on its way if there is a `flight`; the one after it is launched meanwhile."""
         try:
             flight = flight or self._launcher.launch(slices, *self._sampling(slices))
             ahead = self._launch_ahead(flight)
             samples = self._launcher.collect(flight)
-        except FAULTS as error:
+        except Exception as error:
             self._lose(slices, told(error))  # with whatever was launched on top of it
-        except BaseException:  # a defect: what was sampled was not taken up, and is sampled anew
+            return None
+        except BaseException as interrupt:  # what was sampled was not taken up, and is sampled anew
             self._forget(slices)
-            raise
-        else:
-            self._commit(flight, samples)
-            self._keep(ahead)
+            return interrupt
+        interrupted = self._commit(flight, samples)
+        self._keep(ahead)
+        return interrupted
 
     def _launch_ahead(self, flight: Flight) -> Flight | Loss | None:
         """The next step on its way, where it is known before this one's ids are."""
@@ -133,7 +152,7 @@ class Engine:
         slices = self.scheduler.ahead(flight.slices)
         try:
             return self._launcher.launch(slices, *self._sampling(slices), flight) if slices else None
-        except FAULTS as error:
+        except Exception as error:
             return Loss(slices, told(error))
 
     def _keep(self, ahead: Flight | Loss | None) -> None:
@@ -148,9 +167,12 @@ class Engine:
 
     def take_inbox(self) -> None:
         """Take up what came in; a step begins with it. New requests are then in the scheduler's queue."""
-        for new, group in self.inbox.take():
+        self._news.extend(self.inbox.take())
+        while self._news:
+            new, group = self._news.popleft()
             if new:
-                self._owners.update((c.request, (group, c)) for c in group.completions)
+                for completion in group.completions:
+                    self._owners[completion.request] = group, completion
                 self.scheduler.add(group.completions[0].request)
             else:
                 for completion in group.completions:
@@ -170,7 +192,9 @@ class Engine:
             rows.append(row)
         return requests, rows
 
-    def _commit(self, flight: Flight, samples: Samples) -> None:
+    def _commit(self, flight: Flight, samples: Samples) -> BaseException | None:
+        """Take up what a step has sampled; returns what interrupted that."""
+        interrupt: BaseException | None = None
         self.scheduler.commit(flight.slices)
         for row, (request, token) in enumerate(zip(flight.requests, samples.ids.tolist(), strict=True)):
             request.flying -= 1
@@ -191,12 +215,18 @@ class Engine:
                 self._finish(completion, "error", error)
                 continue
             self.stats.generated_tokens += 1
-            reason = completion.push(token, samples.logprobs.get(row))
+            try:
+                reason = completion.push(token, samples.logprobs.get(row))
+            except BaseException as fault:
+                self._finish(completion, "error", told(fault))
+                interrupt = interrupt if isinstance(fault, Exception) else fault
+                continue
             self._note(group, completion)
             if reason is not None:
                 self._finish(completion, reason, None)
             elif unborn:  # while the first sample, which may end now, still has the prompt's pages
                 self.scheduler.fork(group.completions[0].request, request)
+        return interrupt
 
     def _forget(self, slices: list[Slice]) -> None:
         """What was sampled, or was to be, in a step that is lost."""
@@ -224,12 +254,15 @@ class Engine:
         request = completion.request
         if request.finished:
             return
-        group, _ = self._owners.pop(request)
+        group, _ = self._owners[request]
+        if reason in ("abort", "error"):
+            try:
+                completion.close()
+            except Exception as fault:  # the text that was held back is lost
+                reason, error = "error", error or told(fault)
         self.scheduler.finish(request, reason)
         self._launcher.sampler.forget(request)
         request.error = error
-        if reason in ("abort", "error"):
-            completion.close()
         if reason == "abort":
             self.stats.aborted += 1
         elif reason == "error":
@@ -237,20 +270,50 @@ class Engine:
         else:
             self.stats.finished += 1
         self._note(group, completion)
+        del self._owners[request]
         if group.unborn and completion is group.completions[0]:
             unborn, group.unborn = group.unborn, []
             for child in unborn:
                 self._finish(child, reason, error)
 
+    def _abandon(self, error: ForgeError) -> None:
+        """A defect left nobody knows what half done: end all that was taken up, and hold nothing any more."""
+        self._ahead = None
+        self.scheduler.reset()
+        self._launcher.reset()
+        for request, (group, completion) in self._owners.items():
+            if not request.finished:
+                request.state, request.finish_reason, request.error = "finished", "error", error
+                self.stats.failed += 1
+            request.pages, request.slot, group.unborn = [], -1, []
+            self._note(group, completion)
+        self._owners.clear()
+
     def _report(self) -> list[RequestOutput]:
-        changed, self._changed = self._changed, {}
-        outputs = []
-        for group, completions in changed.values():
-            if group.finished:
-                self.inbox.forget(group)
-            if (output := group.output(completions)) is not None:
-                outputs.append(output)
+        interrupt: BaseException | None = None
+        while self._changed:
+            group, completions = self._changed.pop(next(iter(self._changed)))
+            try:
+                output = group.output(completions)
+                if group.finished:
+                    self.inbox.forget(group)
+            except BaseException as fault:
+                output = self._fail(group, told(fault))
+                interrupt = interrupt if isinstance(fault, Exception) else fault
+            if output is not None:
+                self._outputs.append(output)
+        if interrupt is not None:
+            raise interrupt
+        outputs, self._outputs = self._outputs, []
         return outputs
+
+    def _fail(self, group: Group, error: ForgeError) -> RequestOutput:
+        """End a request that cannot be reported, and report that."""
+        for completion in group.completions:
+            self._finish(completion, "error", error)
+        self._changed.pop(group.id, None)
+        self.inbox.forget(group)
+        return group.failed(error)
 
     def _note(self, group: Group, completion: Completion) -> None:
         _, completions = self._changed.setdefault(group.id, (group, []))

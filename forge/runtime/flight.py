@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from forge.errors import ForgeError, MemoryPlanError
+from forge.errors import DefectError, ForgeError, MemoryPlanError
 from forge.runtime.batch import NONE_KEPT, BatchBuilder
 from forge.runtime.pages import PagePool
 from forge.runtime.request import Request
@@ -16,8 +16,6 @@ from forge.runtime.sampling import PendingSamples, Sampler, Samples
 from forge.runtime.scheduler import Slice
 from forge.runtime.slots import SlotPool
 from forge.runtime.transfer import upload
-
-FAULTS = (ForgeError, torch.OutOfMemoryError)  # what may end a step and not the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +97,17 @@ class Launcher:
             self.sampler.forget(request)
             request.flying = 0
 
+    def reset(self) -> None:
+        """All that was sampled of any request, or was to be, is lost."""
+        self._unwaited = None
+        self.sampler.reset()
 
-def told(error: Exception) -> ForgeError:
-    """What ended a step, as one of our errors."""
+
+def told(error: BaseException) -> ForgeError:
+    """What ended a step, or a request in it, as one of our errors."""
     if isinstance(error, ForgeError):
         return error
-    remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
-    return MemoryPlanError(str(error), where="a step of the engine", remedy=remedy)
+    if isinstance(error, torch.OutOfMemoryError):
+        remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
+        return MemoryPlanError(str(error), where="a step of the engine", remedy=remedy)
+    return DefectError(error, where="a step of the engine")

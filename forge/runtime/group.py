@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forge.errors import ForgeError
 from forge.runtime.completion import Completion
-from forge.runtime.output import RequestOutput
+from forge.runtime.output import CompletionOutput, RequestOutput
 from forge.runtime.params import RequestOutputKind, SamplingParams
 
 
@@ -34,3 +35,10 @@ class Group:
         shown = sorted(changed, key=lambda c: c.request.index) if delta else self.completions
         samples = [completion.output(delta=delta) for completion in shown]
         return RequestOutput(self.id, self.prompt, self.prompt_ids, samples, self.finished)
+
+    def failed(self, error: ForgeError) -> RequestOutput:
+        """What to report where `output` itself fails: that all has ended, and why."""
+        samples = [
+            CompletionOutput(c.request.index, "", [], None, None, "error", None, error) for c in self.completions
+        ]
+        return RequestOutput(self.id, self.prompt, self.prompt_ids, samples, True)

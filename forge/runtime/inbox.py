@@ -92,7 +92,7 @@ class Inbox:
     def forget(self, group: Group) -> None:
         """A request has finished."""
         with self._lock:
-            del self._groups[group.id]
+            self._groups.pop(group.id, None)
 
     def _check_room(self, count: int) -> None:
         if self._most is not None and count > self._most:

@@ -31,8 +31,12 @@ class PagePool:
             )
         self.total = num_pages
         self.page_size = page_size
-        self._free = list(range(num_pages - 1, -1, -1))
-        self._references = [0] * num_pages
+        self.reset()
+
+    def reset(self) -> None:
+        """Every page is free, whoever held it."""
+        self._free = list(range(self.total - 1, -1, -1))
+        self._references = [0] * self.total
         self._copies: dict[int, int] = {}  # destination -> source
 
     @property

@@ -61,6 +61,11 @@ class TokenCounts:
         if row is not None:
             self._free.append(row)
 
+    def reset(self) -> None:
+        """Free the rows of all requests."""
+        self._row_of.clear()
+        self._free = list(range(len(self._prompt)))
+
     def _fill(self, request: Request) -> int:
         if not self._free:
             self._grow()

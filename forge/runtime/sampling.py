@@ -107,6 +107,10 @@ class Sampler:
         """Drop what is held for `request`: it ended, or a step of it was lost."""
         self._counts.forget(request)
 
+    def reset(self) -> None:
+        """Drop what is held for any request."""
+        self._counts.reset()
+
     def launch(self, step: Pending, requests: Sequence[Request]) -> PendingSamples:
         """Queue the choice of one id for each row of a step, which belong to `requests`.
 

@@ -211,6 +211,15 @@ class Scheduler:
         while self.running:
             self._preempt()
 
+    def reset(self) -> None:
+        """After a defect: every request has ended, and every page and slot is free, whatever was half done."""
+        self.running.clear()
+        self.waiting.clear()
+        self.pool.reset()
+        if self.slots is not None:
+            self.slots.reset()
+        self._seats, self._open = self.max_seqs, 0
+
     @property
     def _seatable(self) -> bool:
         """Whether the first of the waiting requests can run."""

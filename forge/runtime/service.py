@@ -35,7 +35,8 @@ Event = RequestOutput | BaseException
 class Service:
     """Steps `engine`; nothing else may. Ended by `close`.
 
-    An exception that is no request's own (a device lost, a defect) ends the service: every waiting caller gets it.
+    The engine's steps raise no Exception: a fault ends requests, whose outputs tell it. What is none (an interrupt, the
+    end of the process) ends the service, and every waiting caller gets it.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -21,7 +21,11 @@ class SlotPool:
         if total < 1:
             raise UsageError(f"a pool of {total} slots is not possible", remedy="give at least one slot")
         self.total = total
-        self._free = list(range(total - 1, -1, -1))
+        self.reset()
+
+    def reset(self) -> None:
+        """Every slot is free, whoever had it."""
+        self._free = list(range(self.total - 1, -1, -1))
         self._becomes: dict[int, int | None] = {}  # slot -> whose state it is to hold; None for zeros
 
     @property

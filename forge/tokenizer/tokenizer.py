@@ -23,16 +23,20 @@ class Encoder(Protocol):
 class Tokenizer:
     """Ids as llama.cpp gives for the same file. Immutable; any thread may use it, and each stream belongs to one."""
 
-    def __init__(self, vocabulary: Vocabulary, encoder: Encoder, chat: ChatTemplates) -> None:
+    def __init__(self, vocabulary: Vocabulary, encoder: Encoder, chat: ChatTemplates, rows: int = 0) -> None:
+        """`rows` are those of the model's embedding: ids of rows beyond the vocabulary stand for no text."""
         self.vocabulary = vocabulary
         self.chat = chat
+        self._rows = rows
         self._encoder = encoder
 
     @classmethod
     def from_gguf(cls, gguf: GGUFFile) -> Tokenizer:
         """Raises TokenizerError or FileFormatError for metadata at fault, UnsupportedError for other tokenizers."""
         vocabulary = Vocabulary.read(gguf)
-        return cls(vocabulary, _encoder(vocabulary), ChatTemplates.read(gguf, _named_tokens(vocabulary)))
+        embedding = gguf.tensors.get("token_embd.weight")
+        rows = embedding.type.concrete()[0] if embedding is not None else 0
+        return cls(vocabulary, _encoder(vocabulary), ChatTemplates.read(gguf, _named_tokens(vocabulary)), rows)
 
     @property
     def vocab_size(self) -> int:
@@ -110,7 +114,9 @@ class Tokenizer:
         return TextStream(lambda token, after_bos: self._show(token, after_bos, skip_special), self.bos_id)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that `token` stands for; of a control token, its name's."""
+        """The bytes that `token` stands for; of a control token, its name's; of one that only the model has, none."""
+        if isinstance(token, int) and self.vocab_size <= token < self._rows:
+            return b""
         if not 0 <= token < self.vocab_size:
             raise UsageError(f"token id {token} is out of range; the vocabulary has {self.vocab_size} tokens")
         return self.vocabulary.piece(token)
@@ -140,7 +146,7 @@ class Tokenizer:
 
     def _show(self, token: int, after_bos: bool, skip_special: bool) -> bytes:
         raw = self.token_bytes(token)
-        if skip_special and self.vocabulary.hidden(token):
+        if skip_special and token < self.vocab_size and self.vocabulary.hidden(token):
             return b""
         if after_bos and self.vocabulary.add_space_prefix:
             return raw.removeprefix(b" ")

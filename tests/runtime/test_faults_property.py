@@ -95,7 +95,7 @@ def test_no_answer_is_wrong_and_no_page_is_lost(seed, ahead, one_thread, monkeyp
             engine.cancel(list(asked)[rng.integers(len(asked))])
         try:
             outputs = engine.step()
-        except (ZeroDivisionError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             continue
         for output in outputs:
             name = output.request_id

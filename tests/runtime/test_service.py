@@ -48,13 +48,13 @@ def test_each_caller_gets_its_own_outputs() -> None:
     service.close()
 
 
-def test_a_defect_ends_the_service_and_every_caller_hears_of_it() -> None:
+def test_what_ends_the_service_is_heard_by_every_caller() -> None:
     runner = FakeRunner()
     service = Service(Engine(runner, FakeTokenizer()))
     all_there = threading.Barrier(2)
 
     def burst(batch: object) -> None:
-        raise ZeroDivisionError("a defect")
+        raise SystemExit("somebody wants the process to end")
 
     runner.before_run = burst
     endless = SamplingParams(temperature=0, max_tokens=100, seed=0, ignore_eos=True)
@@ -65,9 +65,9 @@ def test_a_defect_ends_the_service_and_every_caller_hears_of_it() -> None:
         return list(outputs)
 
     for outcome in _outcomes(stream, stream):
-        assert isinstance(outcome, RuntimeError) and isinstance(outcome.__cause__, ZeroDivisionError), outcome
+        assert isinstance(outcome, RuntimeError) and isinstance(outcome.__cause__, SystemExit), outcome
     (late,) = _outcomes(lambda: service.complete([([1], GREEDY)]))
-    assert isinstance(late, RuntimeError) and isinstance(late.__cause__, ZeroDivisionError)
+    assert isinstance(late, RuntimeError) and isinstance(late.__cause__, SystemExit)
     service.close()
 
 
