@@ -11,7 +11,7 @@ from forge.gguf import GGUFFile
 from forge.tokenizer.chat import ChatTemplates
 from forge.tokenizer.special import partition
 from forge.tokenizer.stream import TextStream
-from forge.tokenizer.vocabulary import BYTE_LEVEL, Vocabulary
+from forge.tokenizer.vocabulary import SENTENCEPIECE, Vocabulary
 
 
 class Encoder(Protocol):
@@ -78,7 +78,7 @@ class Tokenizer:
         if add_special and vocabulary.add_bos and vocabulary.bos_id is not None:
             out.append(vocabulary.bos_id)
         after_special = True
-        for piece in partition(text, self._all_specials if parse_special else self._typed, vocabulary.strip_after):
+        for piece in partition(text, self._all_specials if parse_special else self._typed, vocabulary.strips):
             if isinstance(piece, int):
                 out.append(piece)
             else:
@@ -94,7 +94,7 @@ class Tokenizer:
 
         Of a vocabulary with tokens that swallow white space, only the rest is counted.
         """
-        length = len(text) if not self.vocabulary.strip_after else sum(map(len, text.split()))
+        length = len(text) if not self.vocabulary.strips else sum(map(len, text.split()))
         return -(-length // self._longest)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
@@ -167,13 +167,13 @@ class Tokenizer:
 
 
 def _encoder(vocabulary: Vocabulary) -> Encoder:
-    if vocabulary.model == BYTE_LEVEL:
-        from forge.tokenizer.byte_level import ByteLevelEncoder
+    if vocabulary.model == SENTENCEPIECE:
+        from forge.tokenizer.sentencepiece import SentencePieceEncoder
 
-        return ByteLevelEncoder(vocabulary)
-    from forge.tokenizer.sentencepiece import SentencePieceEncoder
+        return SentencePieceEncoder(vocabulary)
+    from forge.tokenizer.byte_level import ByteLevelEncoder, RawEncoder
 
-    return SentencePieceEncoder(vocabulary)
+    return RawEncoder(vocabulary) if vocabulary.split.raw else ByteLevelEncoder(vocabulary)
 
 
 def _named_tokens(vocabulary: Vocabulary) -> dict[str, str]:

@@ -14,9 +14,10 @@ from forge.errors import TokenizerError, UnsupportedError
 from forge.gguf import GGUFFile
 from forge.tokenizer import well_known
 from forge.tokenizer.byte_alphabet import BYTE_OF
+from forge.tokenizer.special import Strip
 from forge.tokenizer.splits import SPLITS, Split
 
-BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"  # values of tokenizer.ggml.model
+BYTE_LEVEL, SENTENCEPIECE, GEMMA4, WHITESPACE = "gpt2", "llama", "gemma4", "whitespace"  # of tokenizer.ggml.model
 SPACE = "▁"  # SentencePiece's visible space
 
 _TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
@@ -60,8 +61,10 @@ class Vocabulary:
     add_bos: bool
     add_eos: bool
     add_space_prefix: bool
-    strip_after: frozenset[int]
-    """Special tokens that swallow the white space after them in a text that is encoded (Phi-3)."""
+    lowercase: bool
+    """Whether text is taken in lower case; asked only of the model "whitespace", whose white space only parts words."""
+    strips: Mapping[int, Strip]
+    """Special tokens that swallow the white space on one side of them in a text that is encoded."""
 
     def hidden(self, token: int) -> bool:
         """Whether decoding leaves the token out unless it is asked for."""
@@ -76,9 +79,9 @@ class Vocabulary:
             return bytes([int(text[3:5], 16)])
         if kind is not Kind.NORMAL:
             return b""
-        if self.model == SENTENCEPIECE:
+        if self.model == SENTENCEPIECE or self.split.visible_space:
             return text.replace(SPACE, " ").encode()
-        if all(c in BYTE_OF for c in text):
+        if not self.split.raw and all(c in BYTE_OF for c in text):
             return bytes(BYTE_OF[c] for c in text)
         return text.encode()  # an added token that was stored as it is
 
@@ -92,14 +95,14 @@ class Vocabulary:
     def read(cls, gguf: GGUFFile) -> Vocabulary:
         """Raises TokenizerError or FileFormatError for metadata at fault, UnsupportedError for other tokenizers."""
         model = gguf.require("tokenizer.ggml.model", str)
-        if model not in (BYTE_LEVEL, SENTENCEPIECE):
+        if model not in (BYTE_LEVEL, SENTENCEPIECE, GEMMA4, WHITESPACE):
             raise UnsupportedError(
-                f"the tokenizer model {model!r}; Forge has gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+                f"the tokenizer model {model!r}; Forge has gpt2, gemma4, whitespace (BPE), llama (SentencePiece)",
                 where=str(gguf.path),
                 remedy="use a model with one of these tokenizers",
             )
         fault = _Fault(gguf)
-        split = _split(gguf) if model == BYTE_LEVEL else Split(())
+        split = Split(()) if model == SENTENCEPIECE else _split(gguf, model)
         texts = _texts(gguf, fault)
         ids = {text: i for i, text in enumerate(texts)}
         if len(ids) != len(texts):
@@ -118,7 +121,7 @@ class Vocabulary:
         bos_id, eos_id = special("bos", 1 if spm else None), special("eos", 2 if spm else None)
         kinds = _kinds(gguf, fault, texts, model)
         stop_ids = _mark_well_known(gguf, kinds, ids, {eos_id, special("eot"), special("eom")} - {None})
-        add_bos = gguf.get("tokenizer.ggml.add_bos_token", bool, spm or split.add_bos)
+        add_bos = gguf.get("tokenizer.ggml.add_bos_token", bool, spm or split.add_bos) or split.needs_bos
         add_eos = gguf.get("tokenizer.ggml.add_eos_token", bool, False)
         for flag, name, token in ((add_bos, "bos", bos_id), (add_eos, "eos", eos_id)):
             if flag and token is None:
@@ -129,7 +132,8 @@ class Vocabulary:
             _scores(gguf, fault, len(texts)) if spm else [],
             bos_id, eos_id, special("unknown", 0 if spm else None), special("padding"), stop_ids, add_bos, add_eos,
             spm and gguf.get("tokenizer.ggml.add_space_prefix", bool, True),
-            _strip_after(gguf, texts, kinds),
+            model == WHITESPACE and gguf.get("tokenizer.ggml.normalizer.lowercase", bool, False),
+            _strips(gguf, split, texts, kinds),
         )  # fmt: skip
 
 
@@ -143,8 +147,8 @@ class _Fault:
         return TokenizerError(what, where=self.where, remedy="convert the model again with a current converter")
 
 
-def _split(gguf: GGUFFile) -> Split:
-    name = gguf.get("tokenizer.ggml.pre", str, "default")
+def _split(gguf: GGUFFile, model: str) -> Split:
+    name = model if model in (GEMMA4, WHITESPACE) else gguf.get("tokenizer.ggml.pre", str, "default")
     split = SPLITS.get(name)
     if split is None:
         raise UnsupportedError(
@@ -254,10 +258,12 @@ def _fill_in_middle(
             yield found, True
 
 
-def _strip_after(gguf: GGUFFile, texts: list[str], kinds: list[Kind]) -> frozenset[int]:
+def _strips(gguf: GGUFFile, split: Split, texts: list[str], kinds: list[Kind]) -> dict[int, Strip]:
+    """What llama.cpp knows by name, since files do not say it: masks of encoders, the specials of Phi-3."""
     name = gguf.get("general.name", str, "").lower()
-    if "phi-3" not in name and "phi3" not in name:
-        return frozenset()
-    keep = {"<unk>", "<s>", "<|endoftext|>"}
-    special = (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
-    return frozenset(i for i, text in enumerate(texts) if kinds[i] in special and text not in keep)
+    special = [i for i, kind in enumerate(kinds) if kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)]
+    if split.strip_before is None and ("phi-3" in name or "phi3" in name):
+        keep = {"<unk>", "<s>", "<|endoftext|>"}
+        return {i: Strip.AFTER for i in special if texts[i] not in keep}
+    mask = split.strip_before or ("[MASK]" if "modern-bert" in name else None)
+    return {i: Strip.BEFORE for i in special if texts[i] == mask}

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tokenizer.vocabularies import of_metadata, sentencepiece_metadata, tiny_code, with_tokens
 
+from forge.tokenizer.special import Strip
+
 pytestmark = pytest.mark.null
 
 PIECES = ["def ", "\n", "    ", "x" * 40, " " * 90, "é", "😀", "\u2581" * 3, "<|user|>", "0", "the ", "=" * 20]
@@ -32,7 +34,7 @@ def test_no_text_has_fewer(which):
 
 def test_white_space_that_a_token_swallows_does_not_count():
     tokenizer = with_tokens({"<|user|>": 3}, tokenizer__ggml__pre="llama-bpe")
-    object.__setattr__(tokenizer.vocabulary, "strip_after", frozenset([tokenizer.vocabulary.ids["<|user|>"]]))
+    object.__setattr__(tokenizer.vocabulary, "strips", {tokenizer.vocabulary.ids["<|user|>"]: Strip.AFTER})
     text = "<|user|>" + " " * 1000 + "x"
     assert tokenizer.fewest_tokens(text) <= len(tokenizer.encode(text)) <= 5
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizer.vocabularies import of_metadata, tiny_code, tiny_metadata, with_tokens
 
 from forge.errors import TokenizerError, UnsupportedError
-from forge.tokenizer.special import partition
+from forge.tokenizer.special import Strip, partition
 
 pytestmark = pytest.mark.null
 
@@ -46,7 +46,7 @@ def test_typed_text_never_becomes_a_control_token():
 def test_the_longest_special_token_wins():
     assert partition("a<b><b>c>d", [("<b>c", 2), ("<b>", 1)]) == ["a", 1, 2, ">d"]
     assert partition("", [("x", 1)]) == [] and partition("xx", [("x", 1)]) == [1, 1]
-    assert partition("x  \n yx", [("x", 1)], strip_after={1}) == [1, "y", 1]
+    assert partition("x  \n yx", [("x", 1)], strips={1: Strip.AFTER}) == [1, "y", 1]
     tokenizer = with_tokens({"<|a|>": 3, "<|a|>b": 3})
     assert tokenizer.encode("<|a|>b<|a|>", add_special=False) == [tokenizer.vocab_size - 1, tokenizer.vocab_size - 2]
 
@@ -95,7 +95,7 @@ def test_a_byte_that_the_vocabulary_lacks_is_an_error():
 @pytest.mark.parametrize(
     ("changes", "error", "what"),
     [
-        ({"tokenizer__ggml__pre": "deepseek-v3"}, UnsupportedError, "the pre-tokenizer 'deepseek-v3'"),
+        ({"tokenizer__ggml__pre": "deepseek-v9"}, UnsupportedError, "the pre-tokenizer 'deepseek-v9'"),
         ({"tokenizer__ggml__model": "bert"}, UnsupportedError, "the tokenizer model 'bert'"),
         ({"tokenizer__ggml__merges": ["h e", "x yz"]}, TokenizerError, r"merges\[1\] is 'x yz', but 'yz' is no token"),
         ({"tokenizer__ggml__eos_token_id": 262}, TokenizerError, "eos_token_id is 262; the vocabulary has 262"),

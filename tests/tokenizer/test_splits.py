@@ -46,7 +46,7 @@ def test_words(pre, text, expected):
     assert words(pre, text) == expected
 
 
-@pytest.mark.parametrize("pre", SPLITS)
+@pytest.mark.parametrize("pre", [name for name, split in SPLITS.items() if not split.raw])
 def test_no_split_loses_a_character(pre):
     text = "".join(map(chr, range(1, 0x250))) + " \n\t  x'S 12345 日本 \u0903\u093f 🙂\r\n\u2028 "
     assert "".join(words(pre, text)) == text
