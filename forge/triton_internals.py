@@ -77,6 +77,27 @@ def amd_code(kernel: Any) -> Compiled:
     )
 
 
+def descriptor_types(type: str) -> tuple[str, ...]:
+    """Triton's types of the arguments that an AMD kernel takes for a host's tensor descriptor of that type, in order.
+
+    Raises ImportError before Triton 3.9, which passes them otherwise.
+    """
+    from triton.backends.driver import expand_signature
+
+    return tuple(expand_signature([type], None, "tensordesc"))
+
+
+def descriptor_parts(value: Any) -> list[Any] | None:
+    """A host tensor descriptor as those arguments; None for any other value."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    if not isinstance(value, TensorDescriptor):
+        return None
+    from triton.backends.driver import decompose_descriptor
+
+    return list(decompose_descriptor(value))
+
+
 class _AbsentDriver:
     """The part of Triton's driver interface that compiling needs, for a device that is not there."""
 

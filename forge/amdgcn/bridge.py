@@ -13,6 +13,7 @@ from forge.lower.device import CPU, Action, Captured
 from forge.lower.launch import Launch, Task
 from forge.lower.offline import CodeObject, compile_launch
 from forge.target import TARGETS, DeviceTarget
+from forge.triton_internals import descriptor_parts
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +90,15 @@ def run(
     """Run a compiled launch on its arguments."""
     units = TARGETS[object.arch].compute_units
     return machine.run(
-        object, launch.grid, launch.leaves(), checks,
+        object, launch.grid, _given(launch), checks,
         count=count, trace=trace, reachable=reachable, compute_units=units,
     )  # fmt: skip
+
+
+def _given(launch: Launch) -> dict[str, Any]:
+    """The arguments of a launch by the names of `CodeObject.parameters`: a descriptor's parts are `name.0` on."""
+    given: dict[str, Any] = {}
+    for path, value in launch.leaves().items():
+        parts = descriptor_parts(value)
+        given |= {path: value} if parts is None else {f"{path}.{n}": part for n, part in enumerate(parts)}
+    return given

@@ -28,6 +28,13 @@ from forge.errors import UnsupportedError
 
 PAGE = 1 << 12
 MAX_ARGUMENTS = 1 << 16  # bytes; HIP takes far fewer
+NOWHERE = 0x7F00_0000_0000_0000  # no process has memory from here on
+HOSTS = {  # hidden arguments that point to what a host serves while a kernel runs
+    "hidden_hostcall_buffer": "the buffer by which device_print and device_assert call the host; nobody serves it here",
+    "hidden_printf_buffer": "the buffer of device_print; there is none here",
+    "hidden_heap_v1": "the heap of the device; there is none here",
+    "hidden_default_queue": "the queue of kernels that start kernels; there is none here",
+}
 _PACKED = {
     "i1": "<?", "u1": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q",
     "u64": "<Q", "fp16": "<e", "fp64": "<d",
@@ -206,7 +213,10 @@ def kernarg(
     hidden = {"hidden_group_size_x": object.threads, "hidden_group_size_y": 1, "hidden_group_size_z": 1}
     hidden |= {f"hidden_block_count_{axis}": count for axis, count in zip("xyz", grid, strict=True)}
     hidden |= {"hidden_grid_dims": 3, "hidden_dynamic_lds_size": object.lds}
-    for argument in code.arguments:
+    for number, argument in enumerate(code.arguments):
+        if argument.kind in HOSTS:
+            hidden[argument.kind] = NOWHERE + (number << 32)
+            memory.absent[hidden[argument.kind]] = HOSTS[argument.kind]
         if argument.kind in hidden:
             value = hidden[argument.kind].to_bytes(argument.size, "little")
             segment[argument.offset : argument.offset + argument.size] = value

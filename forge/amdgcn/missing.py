@@ -25,16 +25,16 @@ REASONS: Final = {
     **{f"{re.escape(start)}\\w*": reason for start, reason in matrix.UNSUPPORTED.items()},
     r"exp|export|s_endpgm_ordered_ps_done|(v|lds)_(interp|direct|param|screen)_\w+": "graphics is not modelled",
     r"[sv]_(movrel|swaprel)\w+|s_set_gpr_idx_\w+": "registers chosen at run time are not modelled",
-    r"s_[gs]etreg_\w+|s_(round|denorm)_mode|s_set_valu_coexec_mode|s_setvskip": "modes stay fixed",
+    r"s_[gs]etreg_\w+|s_(round|denorm)_mode|s_set_valu_coexec_mode|s_setvskip": "modes but FP16_OVFL stay fixed",
     r"s_rfe_\w+|s_trap|s_sendmsg(halt|_rtn_b(32|64))|s_setkill|v_clrexcp": "traps and messages are not modelled",
     r"s_cbranch_cdbg\w+": "debuggers are not modelled",
     r"s_barrier_(init|join|leave|signal_isfirst)|s_get_barrier_state": "a workgroup has one barrier here",
     r"s_wakeup|s_sleep_var|s_alloc_vgpr|s_subvector_loop_\w+|s_cbranch_([ig]_fork|join)": "scheduling is fixed",
-    r"s_(mem|memreal)time|s_get_shader_cycles\w*": "there is no clock",
+    r"s_get_shader_cycles\w*": "there is no clock",
     r"s_atc_probe\w*": "there are no pages of memory to probe",
-    r"v_cvt_scalef32_\w+": "conversions with block scales are not modelled",
+    r"v_cvt_scalef32_\w+": "conversions of fp6, and of blocks, are not modelled",
     r"v_cvt_sr_\w+": "stochastic rounding: the pseudocode does not tell it wholly",
-    r"v_cvt_pkaccum_u8_f32|v_trig_preop_f64|v_(exp|log)_legacy_f32|v_mqsad_u32_u8": "the pseudocode does not suffice",
+    r"v_cvt_pkaccum_u8_f32|v_(exp|log)_legacy_f32|v_mqsad_u32_u8": "the pseudocode does not suffice",
 }
 
 

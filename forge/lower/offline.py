@@ -21,7 +21,7 @@ from forge.lower.schedule import Place, build
 from forge.lower.sizes import Sizes
 from forge.lower.values import empty
 from forge.target import DeviceTarget
-from forge.triton_internals import absent_driver, amd_code, compiled
+from forge.triton_internals import absent_driver, amd_code, compiled, descriptor_types
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,20 @@ def compile_launch(launch: Launch, target: DeviceTarget) -> CodeObject:
         scratch=_field(text, ".private_segment_fixed_size"),
         lds=code.lds,
         parameters=tuple(
-            (path, type)
+            parameter
             for name, kind in code.signature.items()
             for path, type in leaves(name, kind)
-            if type != "constexpr"
+            for parameter in _passed(path, type)
         ),
         threads=code.warps * target.wave,
     )
+
+
+def _passed(path: str, type: str) -> list[tuple[str, str]]:
+    """(path, Triton's type) of what the kernel takes for one leaf: none of a constexpr, several of a descriptor."""
+    if type.startswith("tensordesc"):
+        return [(f"{path}.{number}", part) for number, part in enumerate(descriptor_types(type))]
+    return [] if type == "constexpr" else [(path, type)]
 
 
 def _field(assembly: str, name: str, default: int | None = None) -> int:

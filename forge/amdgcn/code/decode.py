@@ -1,8 +1,7 @@
 """Machine code to `Instruction`s, by the tables that tinygrad generates from AMD's ISA documents.
 
 Every decoded mnemonic is held against the assembler's listing: where they differ the code is not run. tinygrad has no
-separate tables for gfx90a, some of whose opcodes are other instructions of gfx942: GFX90A_MATRIX and GFX90A_CACHES say
-which.
+separate tables for gfx90a, some of whose opcodes are other instructions of gfx942: the tables GFX90A_... say which.
 """
 
 from __future__ import annotations
@@ -41,6 +40,10 @@ GFX90A_MATRIX = {
 STAND_IN = 0x4D
 GFX90A_CACHES = {0x29: "buffer_invl2", 0x3E: "buffer_wbinvl1", 0x3F: "buffer_wbinvl1_vol"}  # opcodes of MUBUF likewise
 CACHE_STAND_IN = 0x29
+# Sums of rounded products, which later CDNA has not, are decoded as the fused ones. By the opcode of VOP2, of VOP3.
+GFX90A_VOP2 = {0x16: ("v_mac_f32", 0x3B)}
+GFX90A_VOP3 = {0x116: ("v_mac_f32", 0x13B), 0x1C1: ("v_mad_f32", 0x1CB)}
+GFX90A_NAMES = {"v_fmamk_f32": "v_madmk_f32", "v_fmaak_f32": "v_madak_f32"}
 
 
 def decode_object(code: KernelCode, assembly: str) -> dict[int, Instruction]:
@@ -121,6 +124,12 @@ def _gfx90a(data: bytes) -> tuple[bytes, str | None]:
         names, at, stand_in = GFX90A_MATRIX, 16, STAND_IN
     elif word >> 26 == 0x38:  # MUBUF
         names, at, stand_in = GFX90A_CACHES, 18, CACHE_STAND_IN
+    elif word >> 31 == 0 and word >> 25 in GFX90A_VOP2:
+        known, other = GFX90A_VOP2[word >> 25]
+        return (word & ~(0x3F << 25) | other << 25).to_bytes(4, "little") + data[4:], known
+    elif word >> 26 == 0x34 and word >> 16 & 0x3FF in GFX90A_VOP3:
+        known, other = GFX90A_VOP3[word >> 16 & 0x3FF]
+        return (word & ~(0x3FF << 16) | other << 16).to_bytes(4, "little") + data[4:], known
     else:
         return data, None
     name = names.get(word >> at & 0x7F)
@@ -136,6 +145,8 @@ def _spelled(name: str, arch: str) -> str:
         name = name.replace("v_mad_mix", "v_fma_mix")  # the documents keep the name of the first, unfused kind
         if name in ("v_accvgpr_read", "v_accvgpr_write"):
             name += "_b32"
+    if arch == "gfx90a":
+        name = GFX90A_NAMES.get(name, name)
     if arch == "gfx90a" and "mfma" in name:
         name = re.sub(r"(\d+x\d+x\d+)(_\d+b)?_", r"\1", name)
     return name

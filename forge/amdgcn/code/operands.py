@@ -6,6 +6,7 @@ means in one encoding and not in another, operands that have no field, and those
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ _ROLES = {
 }  # fmt: skip
 _BUFFER, _FLAT, _SCRATCH = ("MUBUF", "MTBUF", "VBUFFER"), ("FLAT", "VFLAT"), ("SCRATCH", "VSCRATCH")
 _HALVES = ("S0", "S1", "S2", "D0")  # the order of op_sel's bits
+_CHOOSES = re.compile(r"v_cvt_(pk|sr)_(fp8|bf8)_f32|v_cvt_scalef32_")  # whose meaning reads op_sel itself
 VECTOR = 256  # codes from here on are vector registers
 
 
@@ -97,8 +99,8 @@ def _operand_in(raw: Any, form: Form, name: str, field: Any) -> Operand | None:
 def _role(form: Form, name: str, type: str) -> str:
     """The role of the field `name`, which may be another one in this instruction than by its name."""
     role = _ROLES[name]
-    if form.name.startswith("s_cmpk"):
-        return "S0"  # the field of the destination names what is compared
+    if form.name.startswith(("s_cmpk", "s_setreg")) and name == "sdst":
+        return "S0"  # the field of the destination names what is compared, or set
     if name == "sdst" and form.encoding == "VOP3SD":
         return "SDST"
     if role == "DATA" and form.encoding in _BUFFER and "load" in form.name:
@@ -134,7 +136,7 @@ def _absent(form: Form, role: str, code: int) -> bool:
 
 def _half(form: Form, role: str, bits: int) -> int:
     """Which half of a register op_sel chooses for a 16-bit operand."""
-    if bits != 16 or form.encoding not in ("VOP3", "VOP3SD") or role not in _HALVES:
+    if bits != 16 or form.encoding not in ("VOP3", "VOP3SD") or role not in _HALVES or _CHOOSES.match(form.name):
         return 0
     return form.bits.get("opsel", 0) >> _HALVES.index(role) & 1
 

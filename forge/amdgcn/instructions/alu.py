@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,10 @@ from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import Read, Write, constant, enabled, halfword, reader, row, source, writer
 from forge.amdgcn.numbers.arithmetic import fma
 from forge.amdgcn.pseudocode import Meaning, Output, meaning
-from forge.amdgcn.state.waves import Waves, lane_ids, pack
+from forge.amdgcn.state.waves import FP16_OVFL, Waves, lane_ids, pack
 
 Execute = Callable[[Waves], Any]
+Compute = Callable[[Waves], tuple[np.ndarray, ...]]
 
 _FIELDS = {"OPSEL": "opsel", "OPSEL_HI": "opsel_hi", "NEG": "neg", "NEG_HI": "neg_hi"}
 TRUTH_TABLE = "TTBL"  # of v_bitop3: spread over the fields of modifiers that it has no other use for
@@ -41,6 +43,9 @@ def bind(instruction: Instruction, arch: str) -> Execute | None:
     if found is None:
         return None
     compute, write = _inputs(instruction, found, rdna), _outputs(instruction, found, rdna)
+    halves = _halves(instruction, found)
+    if halves:
+        compute = _kept_finite(compute, instruction, halves, rdna)
     if len(write) == 1:
         run, (only,) = compute, write
         return lambda w: only(w, run(w)[0])
@@ -57,8 +62,44 @@ def bind(instruction: Instruction, arch: str) -> Execute | None:
     return execute
 
 
-def _inputs(instruction: Instruction, found: Meaning, rdna: bool) -> Callable[[Waves], tuple[np.ndarray, ...]]:
-    bare = any(name in _FIELDS or name == TRUTH_TABLE for name in found.inputs)
+def _halves(instruction: Instruction, found: Meaning) -> int:
+    """How many fp16 results an instruction has that may overflow; 0 of one whose infinities come of zeros."""
+    if re.search(r"_(rcp|rsq|log|div_fixup)_", instruction.name):
+        return 0
+    if re.fullmatch(r"v_pk_\w+_f16", instruction.name):
+        return 2
+    return int(found.outputs[0].float and found.outputs[0].bits == 16 and not instruction.name.endswith("bf16"))
+
+
+def _kept_finite(compute: Compute, instruction: Instruction, halves: int, rdna: bool) -> Compute:
+    """`compute` where MODE.FP16_OVFL keeps fp16 results finite: an infinity of finite sources is the largest number."""
+    sources = [(o.bits, source(instruction, r, rdna=rdna)) for r, o in instruction.operands.items() if r[0] == "S"]
+    if "D0" in instruction.operands and re.search(r"_fmac?_|_mac_", instruction.name):
+        sources.append((16, reader(instruction.operands["D0"], rdna=rdna)))
+
+    def kept(w: Waves) -> tuple[np.ndarray, ...]:
+        values = compute(w)
+        on = (w.mode >> FP16_OVFL & np.uint32(1)).astype(np.bool_)
+        if not on.any():
+            return values
+        result = values[0].astype(np.uint32)
+        for shift in (np.uint32(16 * half) for half in range(halves)):
+            infinite = (result >> shift & np.uint32(0x7FFF)) == 0x7C00
+            for bits, read in sources:
+                given = read(w)
+                if bits == 32 and halves == 1:
+                    infinite &= (given & np.uint32(0x7F800000)) != 0x7F800000
+                else:
+                    infinite &= (given >> shift & np.uint32(0x7C00)) != 0x7C00
+            result = np.where(infinite & on, result - (np.uint32(1) << shift), result)
+        return (result, *values[1:])
+
+    return kept
+
+
+def _inputs(instruction: Instruction, found: Meaning, rdna: bool) -> Compute:
+    own = ("NEG", "NEG_HI", TRUTH_TABLE, *(("OPSEL", "OPSEL_HI") if instruction.encoding == "VOP3P" else ()))
+    bare = any(name in own for name in found.inputs)
     reads = [_input(name, instruction, rdna, bare) for name in found.inputs]
     run = found.run
     if len(reads) == 1:
@@ -83,6 +124,8 @@ def _input(name: str, instruction: Instruction, rdna: bool, bare: bool) -> Read:
         bits = [instruction.fields[f] for f in ("omod", "abs", "neg")]
         table = constant((bits[0] << 6) | (bits[1] << 3) | bits[2], 32)
         return lambda w: table
+    if name == "FP16_OVFL":
+        return lambda w: w.mode >> FP16_OVFL & np.uint32(1)
     if name == "laneId":
         return lambda w: lane_ids(w.lanes)
     if name == "SCC":
@@ -192,7 +235,10 @@ def _mix(instruction: Instruction, rdna: bool) -> Execute:
         if clamp:
             result = np.where(result > 0, np.minimum(result, np.float32(1)), np.float32(0))
         if half:
-            put(w, result.astype(np.float16).view(np.uint16).astype(np.uint32))
+            narrow = result.astype(np.float16)
+            over = np.isinf(narrow) & np.isfinite(result) & (w.mode >> FP16_OVFL & np.uint32(1)).astype(np.bool_)
+            narrow = np.where(over, np.copysign(np.finfo(np.float16).max, narrow), narrow)
+            put(w, narrow.view(np.uint16).astype(np.uint32))
         else:
             w.write_vector(index, result.view(np.uint32))
 

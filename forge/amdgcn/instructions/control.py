@@ -16,9 +16,12 @@ from forge.amdgcn.code.tables import family
 from forge.amdgcn.instructions.operands import reader, writer
 from forge.amdgcn.state.waves import SIGNAL, Waves
 from forge.amdgcn.trap import BARRIER as BARRIER_FAULT
-from forge.amdgcn.trap import Fault
+from forge.amdgcn.trap import UNKNOWN, Fault
 
 BARRIER, END = "barrier", "end"
+MODE = 1  # the number of that hardware register
+ROUNDING, TRAPS, NEAREST_EVEN = 0xFF, 0x1FF000, 0xF0  # fields of MODE; rounding to nearest even, denormals kept
+GET_REALTIME = 0x83  # a message that asks for the time (RDNA 3)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ def bind(instruction: Instruction, arch: str, base: int) -> Execute | None:
         return _signal
     if name == "s_barrier_wait":
         return _await
+    if name.startswith("s_setreg_"):
+        return _set_mode(instruction, family(arch) != "cdna")
+    if name in ("s_round_mode", "s_denorm_mode"):
+        number = instruction.operands["SIMM16"].value & 15
+        return _nothing if number == (0 if name == "s_round_mode" else 15) else None
+    if name in ("s_memtime", "s_memrealtime") or (name == "s_sendmsg_rtn_b64" and _asks_time(instruction)):
+        return _time(instruction, family(arch) != "cdna")
     if name == "s_branch" or name.startswith("s_cbranch_"):
         return _branch(name, instruction.jump)
     if name in ("s_getpc_b64", "s_setpc_b64", "s_swappc_b64", "s_call_b64"):
@@ -74,6 +84,46 @@ def _await(w: Waves) -> str:
     w.defined &= ~(1 << SIGNAL)
     w.before = tuple(b & ~(1 << SIGNAL) for b in w.before)
     return BARRIER
+
+
+def _set_mode(instruction: Instruction, rdna: bool) -> Execute | None:
+    """Bits of MODE, of which FP16_OVFL may change; rounding to nearest even and denormals kept are all there is."""
+    place = instruction.operands["SIMM16"].value
+    register, offset, size = place & 63, place >> 6 & 31, (place >> 11 & 31) + 1
+    if register != MODE:
+        return None
+    field = np.uint32(((1 << size) - 1) << offset & 0xFFFFFFFF)
+    given = instruction.operands.get("S0") or instruction.operands["SIMM32"]
+    if "imm32" in instruction.name:
+        given = instruction.operands["SIMM32"]
+    read = reader(given, rdna=rdna)
+
+    def set_mode(w: Waves) -> None:
+        value = np.broadcast_to(read(w) << np.uint32(offset) & field, (w.n, 1))
+        wrong = (value ^ np.uint32(NEAREST_EVEN)) & field & np.uint32(ROUNDING | TRAPS)
+        if wrong.any():
+            raise Fault(
+                UNKNOWN, f"MODE is set to {int(value.max()):#x}: rounding, denormals and traps stay as they are"
+            )
+        w.mode = (w.mode & ~field) | value
+
+    return set_mode
+
+
+def _asks_time(instruction: Instruction) -> bool:
+    message = instruction.operands.get("S0")
+    return message is not None and message.index == GET_REALTIME
+
+
+def _time(instruction: Instruction, rdna: bool) -> Execute:
+    """A clock that goes on by one whenever somebody looks, so that runs are repeatable: it tells no time."""
+    write = writer(instruction, instruction.operands["D0"], 64, rdna=rdna)
+
+    def time(w: Waves) -> None:
+        w.memory.clock += 1
+        write(w, np.full((w.n, 1), w.memory.clock, np.uint64))
+
+    return time
 
 
 _CONDITIONS: dict[str, Callable[[Waves], np.ndarray]] = {

@@ -7,6 +7,7 @@ register's content not to matter: they are `_sources` and `_passes`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,17 @@ _PAIRS = {
     "v_mad_u64_u32": ("S2", (1,)), "v_mad_i64_i32": ("S2", (1,)), "v_mad_co_u64_u32": ("S2", (1,)),
     "v_mad_co_i64_i32": ("S2", (1,)), "v_lshl_add_u64": ("S2", (1,)),
 }  # fmt: skip
+
+
+# Shifts of 64 bits, and fields of them: the direction, the value, by how much. A half that falls out is not read.
+_SHIFTS = {
+    "s_lshl_b64": ("left", "S0", "S1"), "s_lshr_b64": ("right", "S0", "S1"), "s_ashr_i64": ("right", "S0", "S1"),
+    "s_bfe_i64": ("right", "S0", "S1"), "s_bfe_u64": ("right", "S0", "S1"),
+    "v_lshlrev_b64": ("left", "S1", "S0"), "v_lshrrev_b64": ("right", "S1", "S0"),
+    "v_ashrrev_i64": ("right", "S1", "S0"),
+}  # fmt: skip
+# Results that fill a byte or half of a register and leave the rest as it was, whether or not that held something.
+_PARTS = re.compile(r"v_cvt_(pk|sr)_(fp8|bf8)_f32|v_cvt_scalef32_\w+")
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,13 @@ def _sources(instruction: Instruction, operands: Mapping[str, Operand], computes
     named = computes.inputs if computes else ()
     for role, operand in operands.items():
         if role in _RESULTS:
-            if role == "D0" and "D0" in named:
+            if role == "D0" and "D0" in named and not _PARTS.match(instruction.name):
                 yield operand
         elif role == "S0" and computes and "S0" not in named:
             continue  # the operation does not look at it
         elif role == "S0" and instruction.name in _AND_NOT and _is_exec(operands["S1"]):
             continue  # how lane masks are merged: of the first, lanes that are active are cleared
-        elif instruction.name.startswith("v_pk_") and operand.bits == 64 and "mov" not in instruction.name:
+        elif instruction.name.startswith("v_pk_") and operand.bits == 64:
             yield from _chosen(operand, instruction.fields)
         else:
             yield operand
@@ -100,6 +112,12 @@ def _flags_written(operands: Mapping[str, Operand], computes: Meaning | None) ->
 def _passes(instruction: Instruction, rdna: bool) -> tuple[tuple[int, int], ...]:
     """Halves of a pair that compilers leave unwritten on purpose: of an addend or of a copied pair, when only the
     lower half of the result is used."""
+    if instruction.name == "v_pk_mov_b32":
+        return _moved(instruction, rdna)
+    if instruction.name == "v_writelane_b32":
+        return _spilled(instruction, rdna)
+    if instruction.name in _SHIFTS:
+        return _shifted(instruction, rdna)
     if instruction.name not in _PAIRS:
         return ()
     role, halves = _PAIRS[instruction.name]
@@ -107,6 +125,39 @@ def _passes(instruction: Instruction, rdna: bool) -> tuple[tuple[int, int], ...]
     if source.file == "const" or (source.file == "s" and source.index >= VCCZ):
         return ()
     return tuple((_bits([_part(source, half)], rdna), _bits([_part(result, half)], rdna)) for half in halves)
+
+
+def _moved(instruction: Instruction, rdna: bool) -> tuple[tuple[int, int], ...]:
+    """Each half of the result holds something if the half of the source that op_sel chooses for it does."""
+    found = []
+    for half in (0, 1):
+        source = instruction.operands[f"S{half}"]
+        chosen = _part(source, instruction.fields.get("opsel", 0) >> half & 1)
+        if source.file != "const":
+            found.append((_bits([chosen], rdna), _bits([_part(instruction.operands["D0"], half)], rdna)))
+    return tuple(found)
+
+
+def _spilled(instruction: Instruction, rdna: bool) -> tuple[tuple[int, int], ...]:
+    """A scalar goes to a lane of a vector register, where compilers keep those that they have no room for; a tuple of
+    which half was written goes as a whole. The lanes are not told apart: the register holds something."""
+    source = instruction.operands["S0"]
+    return () if source.file == "const" else ((_bits([source], rdna), 0),)
+
+
+def _shifted(instruction: Instruction, rdna: bool) -> tuple[tuple[int, int], ...]:
+    """Of 64 bits that are shifted by a constant, or of which a field is taken, a half may not matter."""
+    value, amount = (instruction.operands[role] for role in _SHIFTS[instruction.name][1:])
+    if amount.file != "const" or value.file == "const" or (value.file == "s" and value.index >= VCCZ):
+        return ()
+    first, size = amount.value & 63, 64
+    if "bfe" in instruction.name:
+        size = min(amount.value >> 16 & 127, 64 - first)
+    if _SHIFTS[instruction.name][0] == "left":
+        unread = 1 if first >= 32 else None
+    else:
+        unread = 0 if first >= 32 else 1 if first + size <= 32 else None
+    return () if unread is None else ((_bits([_part(value, unread)], rdna), 0),)
 
 
 def _chosen(operand: Operand, fields: Mapping[str, int]) -> Iterator[Operand]:

@@ -91,7 +91,7 @@ def from_f8(bits: Array, kind: str, ocp: bool) -> Array:
     return values
 
 
-def to_f8(x: Array, kind: str, ocp: bool, saturating: bool) -> Array:
+def to_f8(x: Array, kind: str, ocp: bool, saturating: bool | Array) -> Array:
     """float32 -> 8-bit code in uint32, to nearest even; NaN stays NaN.
 
     What rounds beyond the largest finite value is that value when `saturating` (MODE.FP16_OVFL is set), else NaN,
@@ -107,7 +107,7 @@ def to_f8(x: Array, kind: str, ocp: bool, saturating: bool) -> Array:
     code = np.where((size > middle) | ((size == middle) & odd), upper, upper - 1)
     limit = finite[-1] + (finite[-1] - finite[-2]) / 2
     past = size >= limit if len(finite) % 2 == 0 else size > limit  # a tie goes to the even code
-    overflow = past & ~np.bool_(saturating)
+    overflow = past & ~np.asarray(saturating, np.bool_)
     beyond, invalid = (0x7F, 0x7F) if kind == "fp8" else (0x7C, 0x7E)
     sign = np.where(np.signbit(x), 128, 0)
     if not ocp:
@@ -115,3 +115,22 @@ def to_f8(x: Array, kind: str, ocp: bool, saturating: bool) -> Array:
     else:
         code = np.where(np.isnan(x), invalid, np.where(overflow, beyond, code)) | sign
     return code.astype(np.uint32)
+
+
+@cache
+def f4_values() -> Array:
+    """The value of each of the 16 codes of fp4 (E2M1 of the OCP's "Microscaling Formats", 1.0), float32."""
+    size = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    values = np.concatenate([size, -size])
+    values.flags.writeable = False
+    return values
+
+
+def to_f4(x: Array) -> Array:
+    """float64 -> fp4 code in uint32, to nearest even; what is beyond 6, and NaN, is 6 of its sign."""
+    size = np.abs(x)
+    middles = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+    code = np.searchsorted(middles, size)  # of the codes beside a middle, the lower one
+    tie = (code < 7) & (size == middles[np.minimum(code, 6)])
+    code = np.where(np.isnan(x), 7, code + (tie & (code & 1 == 1)))
+    return (code | np.where(np.signbit(x), 8, 0)).astype(np.uint32)

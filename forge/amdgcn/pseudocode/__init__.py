@@ -33,7 +33,7 @@ def meaning(family: str, name: str, *, ocp: bool | None = None, clamp: bool = Fa
     packaged = texts(home)
     single = known.replace("v_dual_", "v_")  # a dual operation is the single one
     known = single if single in packaged else known
-    if known not in packaged:
+    if known not in packaged and known not in BY_HAND:
         return None
     exact = clamp and CLAMPED.fullmatch(known) is not None
     try:

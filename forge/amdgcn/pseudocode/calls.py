@@ -9,6 +9,7 @@ from forge.amdgcn.pseudocode.syntax import Cast, Expr, Type
 from forge.amdgcn.pseudocode.values import BIT, FLOATS, I32, Value, constant, converted, typed
 from forge.errors import UnsupportedError
 
+OVERFLOW = "FP16_OVFL"  # a bit of MODE: what overflows fp16 or fp8 becomes the largest number
 _TESTS = {"isNAN": "is_nan", "isQuietNAN": "is_quiet_nan", "isSignalNAN": "is_signal_nan", "sign": "sign"}
 _SAME = {  # one argument, result of its type
     "abs": "np.abs", "trunc": "np.trunc", "floor": "np.floor", "sqrt": "np.sqrt", "cvtToQuietNAN": "to_quiet_nan",
@@ -60,17 +61,17 @@ def _conversion(source: str, target: str, value: Value) -> Value:
     if target in ("snorm", "unorm"):
         kind = "i" if target == "snorm" else "u"
         return Value(f'to_norm({typed(value)}, "{kind}")', Type(kind, 16))
-    match = re.fullmatch(r"(u|i|f|bf)(\d+)|(fp8|bf8)", target)
+    match = re.fullmatch(r"(?:(fp8|bf8)|(u|i|f|bf)(\d+))", target)
     if match is None:
         raise UnsupportedError(f"pseudocode converts to {target}, which is not known")
-    of = Type(match.group(3), 8) if match.group(3) else Type(match.group(1), int(match.group(2)))
+    of = Type(match.group(1), 8) if match.group(1) else Type(match.group(2), int(match.group(3)))
     if value.constant is not None:
         return constant(value.constant, of)
     if value.type.kind in FLOATS:
         if of.kind in ("u", "i"):
             return Value(f'to_integer({value.code}, "{of.kind}", {of.bits})', of)
-        if of.kind in ("fp8", "bf8"):  # not saturating: a dispatch refuses kernels that set MODE.FP16_OVFL
-            return Value(f'to_f8({value.code}, "{of.kind}", OCP, False)', Type("b", 8))
+        if of.kind in ("fp8", "bf8"):
+            return Value(f'to_f8({value.code}, "{of.kind}", OCP, {OVERFLOW})', Type("b", 8))
         return converted(value, of)
     if of.kind == "f":
         if of.bits == 16:  # NumPy would go through float32, which rounds nothing here: 16 bits are exact there

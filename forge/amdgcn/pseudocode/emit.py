@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forge.amdgcn.pseudocode.calls import call
+from forge.amdgcn.pseudocode.calls import OVERFLOW, call
 from forge.amdgcn.pseudocode.expressions import Expressions
 from forge.amdgcn.pseudocode.meaning import Output
 from forge.amdgcn.pseudocode.operations import binary, choice, negation, truth
@@ -205,6 +205,8 @@ class Emitter:
             self.run(define.body, inner)
             return self.variables.read(_RESULT, inner)
         known = call(name, arguments, values, lambda e: self.value(e, scope))
+        if known is not None and OVERFLOW in known.code:
+            self.variables.used.add(OVERFLOW)
         if known is not None:
             return known
         if name in self.instructions:

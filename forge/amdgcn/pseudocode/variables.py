@@ -12,7 +12,7 @@ from forge.amdgcn.pseudocode.values import BIT, U32, Value, bits, constant, resi
 from forge.errors import UnsupportedError
 
 INPUTS = ("S0", "S1", "S2", "D0", "SCC", "VCC", "EXEC", "laneId", "SIMM16", "SIMM32")
-FIELDS = ("OPSEL", "OPSEL_HI", "NEG", "NEG_HI", "TTBL", "WAVE32")  # of the encoding: uint32[1, 1]
+FIELDS = ("OPSEL", "OPSEL_HI", "NEG", "NEG_HI", "TTBL", "WAVE32", "FP16_OVFL")  # of the encoding: uint32[1, 1]
 MASKS = ("VCC", "EXEC")
 _CONSTANTS = {
     "WAVE_MODE.IEEE": constant(1, BIT),  # set by the kernel descriptor of compute kernels; absent where it has no bit

@@ -73,6 +73,8 @@ class Memory:
         self._segments: list[Segment] = []
         self._starts: list[int] = []
         self.tap: Tap | None = None
+        self.absent: dict[int, str] = {}  # what would lie from such an address on, and why nothing does
+        self.clock = 0  # how often somebody asked for the time
 
     def map(self, buffer: np.ndarray, name: str, writable: bool = True) -> int:
         """Make `buffer` known; returns its address. A read-only array is never writable."""
@@ -193,6 +195,9 @@ class Memory:
 
     def _missed(self, address: int, size: int, what: str) -> str:
         told = f"{what} of {size} bytes at {address:#x}"
+        for start, why in self.absent.items():
+            if start <= address < start + NULL_PAGES:
+                return f"{told}: {why}"
         if address < NULL_PAGES:
             return f"{told}: a null pointer, as of an argument that is None or has no elements"
         if not self._segments:

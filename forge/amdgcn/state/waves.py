@@ -25,6 +25,7 @@ VECTOR = 128  # the first vector register among the bits of `defined`
 SCC = 640  # and the condition code
 SIGNAL = 641  # and whether the wave signalled the barrier that it has yet to wait at (RDNA4)
 ACC = 256  # accumulation registers among the vector registers
+FP16_OVFL = np.uint32(23)  # a bit of MODE: what overflows fp16 or fp8 becomes the largest number
 POISON = 0x7FC0DEAD  # a NaN as a float and a far address as an integer: what unwritten lanes hold
 
 

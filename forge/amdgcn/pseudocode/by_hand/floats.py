@@ -114,6 +114,64 @@ for _bits in (16, 32, 64):
         _two_operands(_stem, _bits, _choose)
 
 
+def _mad(product: Array, factor: Array, addend: Array) -> tuple[Array, ...]:
+    a, b, c = (flush(x.view(np.float32)) for x in (product, factor, addend))
+    return (flush(flush(a * b) + c).view(np.uint32),)
+
+
+@by_hand("v_mad_f32", outputs=(F32,))
+def multiply_add(S0: Array, S1: Array, S2: Array) -> tuple[Array, ...]:
+    """gfx90a's, which the tables lack: a product that is rounded, then a sum; denormals are zeros in and out."""
+    return _mad(S0, S1, S2)
+
+
+@by_hand("v_mac_f32", outputs=(F32,))
+def multiply_accumulate(S0: Array, S1: Array, D0: Array) -> tuple[Array, ...]:
+    """As v_mad_f32."""
+    return _mad(S0, S1, D0)
+
+
+@by_hand("v_madmk_f32", outputs=(F32,))
+def multiply_constant_add(S0: Array, S1: Array, SIMM32: Array) -> tuple[Array, ...]:
+    """As v_mad_f32."""
+    return _mad(S0, SIMM32, S1)
+
+
+@by_hand("v_madak_f32", outputs=(F32,))
+def multiply_add_constant(S0: Array, S1: Array, SIMM32: Array) -> tuple[Array, ...]:
+    """As v_mad_f32."""
+    return _mad(S0, S1, SIMM32)
+
+
+def two_over_pi(bits: int = 1201) -> int:
+    """floor(2 / pi * 2^bits). pi by Machin's formula, 16 arctan(1/5) - 4 arctan(1/239), with 64 bits to spare."""
+    one = 1 << (bits + 64)
+
+    def arctan_of_one_over(n: int) -> int:
+        total, power, k = 0, one // n, 0
+        while power:
+            total += (-1) ** k * (power // (2 * k + 1))
+            power //= n * n
+            k += 1
+        return total
+
+    pi = 16 * arctan_of_one_over(5) - 4 * arctan_of_one_over(239)
+    return (2 * one << bits) // pi
+
+
+@by_hand("v_trig_preop_f64", outputs=(F64,), wide="S0")
+def reduced_segment(S0: Array, S1: Array) -> tuple[Array, ...]:
+    """53 bits of 2 / pi, which the text takes as a number of 1201 bits: those that an argument of S0's size needs for
+    its segment S1, a segment being 53 bits further to the right."""
+    field = arithmetic.exponent(S0.view(np.float64)).astype(np.int64)
+    shift = (S1 & np.uint32(31)).astype(np.int64) * 53 + np.maximum(field - 1077, 0)
+    shift, field = np.broadcast_arrays(shift, field)
+    number = two_over_pi()
+    whole = {int(n): float(((number << int(n)) >> 1201 - 53) & ((1 << 53) - 1)) for n in np.unique(shift)}
+    segment = np.array([whole[int(n)] for n in shift.ravel()], np.float64).reshape(shift.shape)
+    return (np.ldexp(segment, -53 - shift + np.where(field >= 1968, 128, 0)).view(np.uint64),)
+
+
 def _median(bits: int) -> Run:
     def run(S0: Array, S1: Array, S2: Array) -> tuple[Array, ...]:
         """Speed."""
