@@ -10,6 +10,8 @@ own are `assert`s. Each error carries three parts, kept apart so that tools can 
 
 from __future__ import annotations
 
+from forge.visible import visible
+
 
 class ForgeError(Exception):
     """Base of all errors that Forge raises on purpose. `exit_code` is what the CLI ends with."""
@@ -24,6 +26,10 @@ class ForgeError(Exception):
         if remedy:
             parts.append(f"try: {remedy}")
         self.args = ("\n  ".join(parts),)  # as Exception would set them; torch.compile can trace this
+
+    def __str__(self) -> str:
+        """What a terminal may show: names and texts from files are not to steer it."""
+        return visible(str(self.args[0]))
 
 
 class UsageError(ForgeError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import pkgutil
 import sys
 import traceback
@@ -18,39 +17,75 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from forge import __version__
-from forge.errors import ForgeError
+from forge.cli import streams
+from forge.cli.terminal import aside, note
+from forge.errors import ForgeError, MissingDependencyError
 from forge.extensions import register
 
 DEFECT, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+DEBUG = "--debug"  # taken anywhere on the line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; `argv` is by default the process's own arguments."""
+    streams.prepare()
+    words = list(sys.argv[1:] if argv is None else argv)
+    flags = words[: words.index("--")] if "--" in words else words
+    debug = DEBUG in flags
     try:
-        args = _parser().parse_args(argv)
-    except SystemExit as end:  # argparse has already said why
-        return end.code if isinstance(end.code, int) else 0
-    try:
-        for source in args.register:
-            register(source)
-        code: int = args.run(args)
+        code = _run([word for word in flags if word != DEBUG] + words[len(flags) :], debug)
         sys.stdout.flush()
         return code
-    except ForgeError as error:
-        _trace(args)
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it exits
+        streams.give_up_stdout()
         return BROKEN_PIPE
-    except Exception as error:  # a defect of ours, whatever it is: the user gets one line and not our stack
-        _trace(args)
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("  this is a defect of Forge: run again with --debug and report what it prints", file=sys.stderr)
+    except KeyboardInterrupt:
+        note("interrupted")
+        return INTERRUPTED
+    except Exception as error:  # a defect of ours, if it is of no kind that is known: one line, and not our stack
+        if debug:
+            aside(traceback.format_exc())
+        known = _known(error)
+        if known is not None:
+            note(f"error: {known}")
+            return known.exit_code
+        note(f"error: {type(error).__name__}: {error}")
+        note("  this is a defect of Forge: run again with --debug and report what it prints")
         return DEFECT
+
+
+def _run(words: list[str], debug: bool) -> int:
+    try:
+        args = _parser().parse_args(words)
+    except SystemExit as end:  # argparse has already said why
+        return end.code if isinstance(end.code, int) else 0
+    for source in args.register:
+        register(source)
+    args.debug = debug
+    code: int = args.run(args)
+    return code
+
+
+def _known(error: Exception) -> ForgeError | None:
+    """The error as one of ours, where it tells of the user's machine and not of a defect."""
+    if isinstance(error, ForgeError):
+        return error
+    if isinstance(error, ImportError) and (package := (error.name or "").partition(".")[0]) != "forge":
+        return MissingDependencyError(
+            f"{package or 'a package'} cannot be imported: {error}",
+            remedy=f"pip install {package}; forge doctor tells what else is missing",
+        )
+    if isinstance(error, OSError):
+        if error.errno is None:
+            return None
+        if error.filename is None and error.errno in streams.UNWRITABLE:
+            streams.give_up_stdout()
+            return ForgeError(
+                f"the output cannot be written: {error.strerror}", remedy="free space, or write elsewhere"
+            )
+        where = "" if error.filename is None else str(error.filename)
+        return ForgeError(f"the system says: {error.strerror}", where=where, remedy="look at the disk and your rights")
+    return None
 
 
 def verbs() -> dict[str, ModuleType]:
@@ -66,17 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--register", action="append", default=[], metavar="FILE", help="a file of ops, types or models of your own"
     )
-    debug = argparse.ArgumentParser(add_help=False)
-    debug.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    parser.add_argument(DEBUG, action="store_true", help="print the traceback of an error; may stand anywhere")
     commands = parser.add_subparsers(metavar="VERB", required=True)
     for name, module in verbs().items():
-        command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__, parents=[debug])
+        command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         module.configure(command)
         command.set_defaults(run=module.run)
     return parser
-
-
-def _trace(args: argparse.Namespace) -> None:
-    if args.debug:
-        traceback.print_exc(file=sys.stderr)

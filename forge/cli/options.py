@@ -23,7 +23,7 @@ _SAMPLING = (
     ("presence-penalty", float, 0.0, "subtract from the logits of tokens generated before"),
     ("frequency-penalty", float, 0.0, "the same, times how often each was generated"),
     ("seed", int, None, "make sampling repeatable"),
-    ("max-tokens", int, 128, "tokens to generate at most"),
+    ("max-tokens", int, None, "tokens to generate at most; by default 128, in a chat 1024, or what the context holds"),
 )
 
 

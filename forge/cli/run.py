@@ -1,26 +1,29 @@
 """Complete a prompt, or chat.
 
   forge run                          chat with the default model; without a terminal, complete a line of Python
-  forge run -p 'def fib(n):'         complete a prompt with the default model
+  forge run 'def fib(n):'            complete a prompt with the default model; also with -p
   forge run model.gguf 'Once upon'   with another one
-  forge run model.gguf --chat -p 'What is a monad?'   as a message, through the model's chat template
-  git diff | forge run model.gguf -p -                the prompt from stdin
+  forge run model.gguf --chat -p 'What is a monad?' --system 'Be brief.'    as a message, through the chat template
+  git diff | forge run model.gguf    the prompt from stdin; with -p - even from a terminal
 
-The completion goes to stdout as it comes; the prompt, progress and speed go to stderr.
+The completion goes to stdout as it comes; the prompt, progress and speed go to stderr. A lone argument is the model if
+there is such a file, or if it looks like a path, and else the prompt.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from forge.cli import options
-from forge.cli.terminal import emit_json, loading, note
-from forge.errors import ForgeError, MemoryPlanError, NumericsError, RequestError, TokenizerError, UsageError
+from forge.cli.converse import converse, opening
+from forge.cli.terminal import aside, emit_json, emit_piece, loading, note
+from forge.errors import ForgeError, UsageError
 
 if TYPE_CHECKING:
     from forge.api import LLM, Prompt
@@ -29,50 +32,103 @@ if TYPE_CHECKING:
 
 SUMMARY = "complete a prompt, or chat"
 DEFAULT_PROMPT = "class Point:\n    def __init__(self, x, y):\n        self.x = x\n"
+# Tokens of a completion and of an answer where --max-tokens says nothing; fewer where the context holds no more.
+COMPLETION, ANSWER = 128, 1024
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     parser.add_argument("text", nargs="?", metavar="PROMPT", help="the same as --prompt")
     parser.add_argument("-p", "--prompt", help="the text to complete; - reads it from stdin")
-    parser.add_argument("--chat", action="store_true", help="give the prompt as a message, through the chat template")
     parser.add_argument("--json", action="store_true", help="print one RequestOutput when it is complete")
+    chat = parser.add_argument_group("chatting")
+    chat.add_argument("--chat", action="store_true", help="give the prompt as a message, through the chat template")
+    chat.add_argument("--system", metavar="TEXT", help="begin the conversation with this system message")
+    chat.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="variables", type=_variable,
+        help="a variable of the chat template, as JSON or else text: enable_thinking=false; may be repeated",
+    )  # fmt: skip
     options.add_sampling_flags(parser)
     options.add_compile_flags(parser)
 
 
+def _variable(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def run(args: argparse.Namespace) -> int:
-    if args.prompt is not None and args.text is not None:
-        raise UsageError("the prompt is given twice", remedy="give it as an argument or with --prompt")
+    _tell_prompt_from_model(args)
     params = options.sampling_params(args)
     prompt = _prompt(args)
     if prompt is None and args.json:
         raise UsageError("--json needs a prompt", remedy="give one with --prompt")
+    if prompt is not None and not args.chat and (args.system is not None or args.variables):
+        raise UsageError("--system and --set are for chats", remedy="give --chat, too, or leave them out")
+    variables = dict(args.variables)
     llm = _open(args)
     try:
         if prompt is None:
-            return _converse(llm, params)
-        ready = llm.chat_ids([{"role": "user", "content": prompt}]) if args.chat else prompt
+            return converse(llm, lambda p: _complete(llm, p, _fitting(llm, p, params, ANSWER)),
+                            args.system, variables, args.debug)  # fmt: skip
+        ready: Prompt = prompt
+        if args.chat:
+            ready = llm.chat_ids([*opening(args.system), {"role": "user", "content": prompt}], **variables)
+        params = _fitting(llm, ready, params, ANSWER if args.chat else COMPLETION)
         if args.json:
             emit_json(request_json(llm.generate(ready, params)[0]))
             return 0
-        note_prompt = "" if args.chat else prompt
-        _complete(llm, ready, params, note_prompt)
+        _complete(llm, ready, params, "" if args.chat else prompt)
         return 0
     finally:
         llm.close()
+
+
+def _tell_prompt_from_model(args: argparse.Namespace) -> None:
+    """A lone argument that is no file, and does not look like one, is the prompt."""
+    if args.prompt is not None and args.text is not None:
+        raise UsageError("the prompt is given twice", remedy="give it as an argument or with --prompt")
+    lone = args.model is not None and args.text is None and args.prompt is None
+    if lone and not _is_path(args.model):
+        args.model, args.text = None, args.model
+
+
+def _is_path(text: str) -> bool:
+    looks = text.endswith(".gguf") or (not any(c.isspace() for c in text) and any(c in text for c in "/\\"))
+    return looks or ("\0" not in text and len(text) < 4096 and Path(text).exists())
 
 
 def _prompt(args: argparse.Namespace) -> str | None:
     """The text to complete; None for a chat."""
     text: str | None = args.text if args.prompt is None else args.prompt
     if text == "-":
-        return sys.stdin.read()
-    if text is None and not (sys.stdin is not None and sys.stdin.isatty()):
-        if args.model is not None:
-            raise UsageError("there is no prompt, and no terminal to chat on", remedy="give one, or -p - for stdin")
-        return DEFAULT_PROMPT
+        return _stdin()
+    if text is None and not sys.stdin.isatty():
+        text = _stdin()
+        if not text and args.model is not None:
+            raise UsageError("there is no prompt, and no terminal to chat on", remedy="give one, or send it to stdin")
+        return text or DEFAULT_PROMPT
     return text
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as bad:
+        raise UsageError(f"stdin is not text in {bad.encoding}", remedy="convert it to UTF-8") from bad
+
+
+def _fitting(llm: LLM, prompt: Prompt, params: SamplingParams, most: int) -> SamplingParams:
+    """The parameters with `max_tokens` where the user set none: `most`, or what the context has left for it."""
+    if params.max_tokens is not None:
+        return params
+    tokens = len(llm.tokenizer.encode(prompt)) if isinstance(prompt, str) else len(prompt)
+    return replace(params, max_tokens=max(1, min(most, llm.model.context_length - tokens)))
 
 
 def _open(args: argparse.Namespace) -> LLM:
@@ -85,24 +141,27 @@ def _open(args: argparse.Namespace) -> LLM:
 
 def _complete(llm: LLM, prompt: Prompt, params: SamplingParams, shown: str = "") -> str:
     """Stream a completion to stdout, then its speed to stderr; returns its text. Ctrl-C cancels the request."""
-    print(shown, end="", file=sys.stderr, flush=True)
+    aside(shown)
     pieces: list[str] = []
     times = [perf_counter()]
-    prompt_tokens = 0
+    prompt_tokens, reason = 0, None
     stream = llm.stream(prompt, params)
     try:
         for output in stream:
             prompt_tokens = len(output.prompt_token_ids)
             completion = output.outputs[0]
+            reason = completion.finish_reason
             times += [perf_counter()] * len(completion.token_ids)
             pieces.append(completion.text)
-            print(completion.text, end="", flush=True)
+            emit_piece(completion.text)
             if completion.error is not None:
                 raise completion.error
     finally:
         stream.close()  # type: ignore[attr-defined]  # a generator: closing it cancels what has not finished
-        print(flush=True)
+        emit_piece("\n")
     note(speed(prompt_tokens, times))
+    if reason == "length":
+        note(f"The text was cut after {len(times) - 1} tokens: --max-tokens sets how many, within --context.")
     return "".join(pieces)
 
 
@@ -113,34 +172,6 @@ def speed(prompt_tokens: int, times: list[float]) -> str:
         return f"{prompt_tokens} prompt tokens, none generated"
     rate = f", then {(count - 1) / (times[-1] - times[1]):,.1f} tokens/s" if times[-1] > times[1] else ""
     return f"{prompt_tokens} prompt tokens, {count} generated; the first after {times[1] - times[0]:.2f} s{rate}"
-
-
-def _converse(llm: LLM, params: SamplingParams) -> int:
-    """Chat until end of input. Ctrl-C stops an answer; at the prompt it ends the chat."""
-    with suppress(ImportError):  # lines can be edited where Python has it
-        import readline  # noqa: F401
-    templated = llm.tokenizer.chat_template is not None
-    what = "Chat" if templated else "The model has no chat template: it completes each line by itself"
-    note(f"{what}. /clear forgets the conversation; Ctrl-D ends.")
-    messages: list[dict[str, str]] = []
-    while True:
-        try:
-            text = input("> ")
-        except EOFError:
-            return 0
-        if text.strip() in ("", "/clear"):
-            messages.clear()
-            continue
-        messages.append({"role": "user", "content": text})
-        try:
-            answer = _complete(llm, llm.chat_ids(messages) if templated else text, params)
-            messages.append({"role": "assistant", "content": answer})
-        except KeyboardInterrupt:
-            messages.pop()
-            note("stopped")
-        except (RequestError, NumericsError, MemoryPlanError, TokenizerError) as error:  # of this turn only
-            messages.pop()
-            note(f"error: {error}")
 
 
 def request_json(output: RequestOutput) -> dict[str, Any]:

@@ -128,4 +128,4 @@ def _shown(value: Any) -> str:
         return f"{value['length']:,} items: {', '.join(map(str, value['first']))}, ..."
     if isinstance(value, dict):
         return ", ".join(f"{k}={v}" for k, v in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value).replace("\n", "\\n")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from forge.visible import one_line, visible, visible_in_json
 
 if TYPE_CHECKING:
     from forge.lower.weights import Progress
@@ -16,22 +18,33 @@ Cells = Sequence[object]
 
 def emit(text: str) -> None:
     """A line of the result."""
-    print(text)
+    print(visible(text))
 
 
 def note(text: str) -> None:
     """A line beside the result."""
-    print(text, file=sys.stderr)
+    aside(f"{text}\n")
+
+
+def aside(text: str) -> None:
+    """Text beside the result. That nobody can read it (a full disk, a closed pipe) does not end the verb."""
+    with suppress(OSError):
+        print(visible(text), end="", file=sys.stderr, flush=True)
+
+
+def emit_piece(text: str) -> None:
+    """A piece of what a model says: as it is for programs; a terminal is not steered by it."""
+    print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def emit_json(value: Any) -> None:
     """The result as one JSON document, for programs."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print(visible_in_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Cells], title: str = "") -> None:
     """Rows under headings. A heading that begins with ">" aligns its column to the right."""
-    cells = [[str(c) for c in row] for row in rows]
+    cells = [[one_line(str(c)) for c in row] for row in rows]
     if sys.stdout.isatty():
         _emit_rich(columns, cells, title)
         return
@@ -66,9 +79,9 @@ def loading(what: str) -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(one_line(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

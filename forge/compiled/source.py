@@ -20,12 +20,12 @@ class GGUFSource:
     """Weights from a GGUF file's memory map. Implements `forge.lower.weights.Source`."""
 
     def __init__(self, gguf: GGUFFile) -> None:
-        self._gguf = gguf
+        self._tensors = gguf.tensors  # they outlive the file's being closed
 
     def raw(self, name: str) -> torch.Tensor:
         import torch
 
-        found = self._gguf.tensors[name]
+        found = self._tensors[name]
         rows = found.type.numel // found.type.concrete()[-1]
         with warnings.catch_warnings():  # torch warns that the map is read-only; nothing writes to it
             warnings.simplefilter("ignore", UserWarning)
@@ -36,7 +36,7 @@ class GGUFSource:
 
         Raises FileFormatError where the file has become shorter, or cannot be read.
         """
-        found, done = self._gguf.tensors[name], 0
+        found, done = self._tensors[name], 0
         place = f"{found.path}, tensor {name}, byte {found.offset + start}"
         try:
             with open(found.path, "rb", buffering=0) as file:
@@ -54,7 +54,7 @@ class GGUFSource:
             raise FileFormatError(f"the file cannot be read: {error}", where=place, remedy="check the disk") from error
 
     def type_of(self, name: str) -> TensorType:
-        return self._gguf.tensors[name].type
+        return self._tensors[name].type
 
 
 class TensorSource:
