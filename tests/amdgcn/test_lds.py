@@ -301,12 +301,14 @@ def test_waves_that_store_to_one_dword_in_one_instruction_race():
     at.store(places, np.array([[True, True], [True, False]]), 4, values)
 
 
-def test_waves_that_store_the_same_value_do_not_race_and_who_reads_it_does():
+def test_waves_that_store_the_same_value_do_not_race_and_who_reads_it_without_does():
     lds = Lds(1, 64, check_races=True)
     at = lds.at(np.array([0, 0]), np.array([0, 1]))
     at.store(np.array([[0, 4], [0, 4]], np.uint32), None, 4, np.full((1, 2, 2), 9, np.uint32))
     touch(lds, "store", 2, 4, value=9)
-    for what, wave, value in (("store", 3, 8), ("load", 3, None), ("load", 0, None)):
+    touch(lds, "load", 0, 4)
+    touch(lds, "store", 1, 4, value=9)  # again, after wave 0 has read it
+    for what, wave, value in (("store", 3, 8), ("load", 3, None), ("store", 0, 7)):
         with pytest.raises(Fault) as caught:
             touch(lds, what, wave, 4, value=value)
         assert caught.value.kind == RACE

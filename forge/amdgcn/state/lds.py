@@ -3,7 +3,7 @@
 A byte that no lane of the workgroup wrote cannot be read; an address beyond the workgroup's allocation is a fault, not
 a wrap-around. With `check_races`, two waves that touch one dword between two barriers, one of them to write, are a
 fault too. Atomics do not race with each other, nor do two writes of the same value: compilers let every wave that has a
-copy of a value store it.
+copy of a value store it, and each of these waves load it again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from forge.amdgcn.state.atomics import Atomic
 from forge.amdgcn.state.cells import Mask, Window, Written, alignment, first
 from forge.amdgcn.trap import RACE, Fault
 
-NOBODY, MANY = -1, -2
+WAVES = 64  # more than a workgroup has
 READ, WRITE, UPDATE = "read", "write", "update"
 Differs = tuple[np.ndarray, np.ndarray] | None  # bool[dwords, n, lanes]: another value than a write's stood there,
 # or stands there now; None: it is no write
@@ -44,47 +44,46 @@ class Lds:
 
 
 class Races:
-    """Which wave read, wrote or updated each dword since its workgroup's last barrier: an id, NOBODY or MANY."""
+    """Which waves read, wrote or updated each dword since its workgroup's last barrier: a bit a wave."""
 
     def __init__(self, groups: int, words: int) -> None:
         self.groups, self.words = groups, words
-        self.touched = {what: np.full(groups * words, NOBODY, np.int64) for what in (READ, WRITE, UPDATE)}
+        self.touched = {what: np.zeros(groups * words, np.uint64) for what in (READ, WRITE, UPDATE)}
 
     def forget(self, groups: np.ndarray) -> None:
         for touched in self.touched.values():
-            touched.reshape(self.groups, self.words)[groups] = NOBODY
+            touched.reshape(self.groups, self.words)[groups] = 0
 
     def touch(
         self, position: np.ndarray, active: Mask, size: int, what: str, wave: np.ndarray, differs: Differs = None
     ) -> None:
         """`what` was done to `size` bytes at `position` (int64[n, lanes]) by the waves `wave` (int[n])."""
-        who = np.broadcast_to(wave[:, None], position.shape)
+        own = np.broadcast_to(np.uint64(1) << (wave % WAVES).astype(np.uint64)[:, None], position.shape)
         for word in range(max(1, size // 4)):
             index = (position >> 2) + word
+            wrote = self.touched[WRITE][index]
             for rival in RIVALS[what]:
-                other = self.touched[rival][index]
-                bad = (other != NOBODY) & (other != who)
-                if differs is not None and rival == WRITE:
-                    bad &= differs[0][word]
-                self._report(bad, index, active, what, rival, other)
+                others = self.touched[rival][index] & ~own
+                if what == READ and rival == WRITE:  # all wrote the same, or it was told: one's own is that too
+                    others = np.where(wrote & own, np.uint64(0), others)
+                elif differs is not None and rival in (READ, WRITE):  # the same again changes nothing for who wrote it
+                    others = np.where(differs[0][word], others, others & ~wrote)
+                self._report(others, index, active, what, rival, wave)
             pick = slice(None) if active is None else active
-            mine, here, ids = self.touched[what], index[pick], who[pick]
-            before = mine[here]
-            mine[here] = ids
-            shared = (mine[here] != ids) | ((before != NOBODY) & (before != ids))
+            np.bitwise_or.at(self.touched[what], index[pick], own[pick])
             if differs is not None:
-                clash = np.zeros(position.shape, np.bool_)
-                clash[pick] = shared
-                self._report(clash & differs[1][word], index, active, what, what, self.touched[what][index])
-            mine[here[shared]] = MANY
+                others = np.where(differs[1][word], self.touched[what][index] & ~own, np.uint64(0))
+                self._report(others, index, active, what, what, wave)
 
     def _report(
-        self, bad: np.ndarray, index: np.ndarray, active: Mask, what: str, rival: str, other: np.ndarray
+        self, others: np.ndarray, index: np.ndarray, active: Mask, what: str, rival: str, wave: np.ndarray
     ) -> None:
-        bad = bad if active is None else bad & active
+        bad = others != 0 if active is None else (others != 0) & active
         if bad.any():
             row, lane = first(bad, None)
-            who = "several waves" if other[row, lane] == MANY else f"wave {other[row, lane]}"
+            bits = int(others[row, lane])
+            other = int(wave[row]) // WAVES * WAVES + bits.bit_length() - 1
+            who = f"wave {other}" if bits.bit_count() == 1 else "several waves"
             at = int(index[row, lane]) % self.words * 4
             told = f"{what} of the dword at {at:#x} of LDS after a {rival} by {who} with no barrier between"
             raise Fault(RACE, told, wave=row, lane=lane)
