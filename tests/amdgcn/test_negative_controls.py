@@ -25,7 +25,7 @@ from amdgcn.patched import (
 
 from forge.amdgcn.bridge import emulate
 from forge.amdgcn.emulate import Checks
-from forge.amdgcn.trap import BARRIER, LIMIT, MISALIGNED, OUT_OF_BOUNDS, RACE, SPIN, UNINITIALIZED, UNKNOWN, WAIT
+from forge.amdgcn.trap import BARRIER, MISALIGNED, OUT_OF_BOUNDS, RACE, SPIN, UNINITIALIZED, UNKNOWN, WAIT
 from forge.errors import EmulationError, NumericsError
 from forge.graph.types import DTYPES, TensorType
 from forge.language import interpreted
