@@ -172,7 +172,11 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         **template: Any,
     ) -> list[RequestOutput]:
-        """Answer a conversation, or each of several, through the model's chat template."""
+        """Answer a conversation, or each of several, through the model's chat template.
+
+        Messages and `template` are those of `Tokenizer.apply_chat_template`: tools=, chat_template_kwargs=, variables.
+        Special tokens are those that the template writes; their texts in messages are only text.
+        """
         listed = _listed(messages)
         if not listed:
             raise UsageError("chat needs at least one message", remedy=MESSAGES)
@@ -181,9 +185,8 @@ class LLM:
         return self.generate(cast(Sequence[Prompt], prompts), sampling_params)
 
     def chat_ids(self, messages: Sequence[Message], **template: Any) -> list[int]:
-        """A conversation as token ids, ready for the model's answer. Raises TokenizerError without a template."""
-        text = self.tokenizer.apply_chat_template(_listed(messages), **template)
-        return self.tokenizer.encode_prompt(text)
+        """A conversation as token ids, ready for the model's answer. Raises as `Tokenizer.apply_chat_template`."""
+        return self.tokenizer.encode_chat(_listed(messages), **template)
 
     def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[RequestOutput]:
         """What is new of one completion after each step. Leaving the loop early cancels the request."""

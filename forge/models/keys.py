@@ -109,6 +109,14 @@ class Keys:
             raise self._wrong(key, value, f"a number above {above} must stand")
         return value
 
+    def set_or(self, key: str, default: float) -> float:
+        """A number above 0, and finite; `default` where it is 0, which says that it is not set."""
+        return self.positive(key, default) if self.get(key, float, default) else default
+
+    def size_set_or(self, key: str, default: Size) -> Size:
+        """A count of at least one; `default` where it is 0, which says that it is not set."""
+        return self.size(key, default) if self.get(key, int, default) else default
+
     def share(self, key: str, default: float) -> float:
         """A number of 0 to 1."""
         value = self.get(key, float, default)

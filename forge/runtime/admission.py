@@ -50,7 +50,7 @@ class Admission:
                 where=f"request {request_id!r}",
                 remedy="shorten the prompt or open the model with a longer context",
             )
-        return self._tokenizer.encode(prompt)
+        return self._tokenizer.encode_prompt(prompt)
 
     def _requests(self, request_id: str, ids: list[int], params: SamplingParams) -> list[Request]:
         where = f"request {request_id!r}"

@@ -40,8 +40,15 @@ class Renderer:
 
         Raises UsageError for variables that no other process can be told of. `name` and `where` are for the messages.
         """
+        return self._result(source, plain(variables), name, where)
+
+    def names(self, source: str, name: str = "", where: str = "") -> frozenset[str]:
+        """The variables that the template `source` reads. Raises as `render` does."""
+        return frozenset(json.loads(self._result(source, None, name, where)))
+
+    def _result(self, source: str, variables: Mapping[str, Any] | None, name: str, where: str) -> str:
         try:
-            request = pickle.dumps((source, pickle.dumps(plain(variables))))
+            request = pickle.dumps((source, pickle.dumps(variables)))
         except (pickle.PicklingError, AttributeError, TypeError, RecursionError) as bad:
             raise UsageError(
                 f"the messages or the template's variables hold what is no data: {bad}",

@@ -6,7 +6,8 @@ fails, and beyond its seconds the process ends. `forge.tokenizer.renderer` runs 
 imports nothing of Forge.
 
 A request and an answer are eight bytes of length and what they count: a pickled (source, pickled variables), and a byte
-that says which kind of answer follows. The process ends with stdin.
+that says which kind of answer follows. Variables that are None ask for the names of those that the template reads. The
+process ends with stdin.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, NoReturn
 
-from jinja2 import Template, nodes
+from jinja2 import Template, meta, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -106,12 +107,18 @@ def _lift() -> None:
 
 
 def _answer(compiled: Any, request: bytes) -> bytes:
-    """The rendered prompt, or what went wrong as a JSON list: (kind of error, message, line)."""
+    """The rendered prompt, or names as a JSON list, or what went wrong as one: (kind of error, message, line)."""
     try:
         source, variables = pickle.loads(request)
         _allow(len(variables))
         template: Template = compiled(source)
-        prompt = template.render(pickle.loads(variables))
+        values = pickle.loads(variables)
+        if values is None:
+            return (
+                RENDERED
+                + json.dumps(sorted(meta.find_undeclared_variables(template.environment.parse(source)))).encode()
+            )
+        prompt = template.render(values)
         if len(prompt) > MAX_PROMPT:
             raise TemplateError(f"the prompt has {len(prompt)} characters; the limit is {MAX_PROMPT}")
         return RENDERED + prompt.encode("utf-8", "surrogatepass")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.tokenizer.chat import ChatTemplates
+from forge.tokenizer.marks import Marker
 from forge.tokenizer.special import partition
 from forge.tokenizer.stream import TextStream
 from forge.tokenizer.vocabulary import SENTENCEPIECE, Vocabulary
@@ -64,8 +65,35 @@ class Tokenizer:
         """Ids of `text`; bos and eos around it where the file asks for them and `add_special` is left on.
 
         With `parse_special=False` the text of a control token is text like any other: for input that a user typed.
-        Raises UsageError for half a surrogate pair, TokenizerError for a character the vocabulary cannot write.
+        Raises UsageError for what is no text, half a surrogate pair among it, TokenizerError for a character the
+        vocabulary cannot write.
         """
+        vocabulary = self.vocabulary
+        ids = self._ids(text, self._all_specials if parse_special else self._typed)
+        first = [vocabulary.bos_id] if add_special and vocabulary.add_bos and vocabulary.bos_id is not None else []
+        last = [vocabulary.eos_id] if add_special and vocabulary.add_eos and vocabulary.eos_id is not None else []
+        return [*first, *ids, *last]
+
+    def encode_prompt(self, prompt: str, mark: str = "") -> list[int]:
+        """Ids of a text to be continued: as `encode`, but without eos, or a second bos where it starts with one.
+
+        A special token's text that holds the `mark`, which is no part of the prompt, is only text.
+        """
+        vocabulary, ids = self.vocabulary, self._ids(prompt, self._all_specials, mark)
+        bos = vocabulary.bos_id
+        return [bos, *ids] if vocabulary.add_bos and bos is not None and ids[:1] != [bos] else ids
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], **template: Any) -> list[int]:
+        """Ids of a conversation, ready for the model's answer; `template` as of `apply_chat_template`.
+
+        Special tokens are those that the template writes: their texts in messages, tools and variables are only text.
+        """
+        prompt = self.chat.render(messages, marker=self._marker, **template)
+        return self.encode_prompt(prompt.text, prompt.mark)
+
+    def _ids(self, text: str, specials: Sequence[tuple[str, int]], mark: str = "") -> list[int]:
+        if not isinstance(text, str):
+            raise UsageError(f"text={text!r:.80} is a {type(text).__name__}", remedy="a str")
         try:
             text.encode()
         except UnicodeEncodeError as bad:
@@ -73,20 +101,15 @@ class Tokenizer:
                 f"the text holds half a surrogate pair at position {bad.start}",
                 remedy="decode it from UTF-16 as a whole, or replace it",
             ) from bad
-        vocabulary = self.vocabulary
         out: list[int] = []
-        if add_special and vocabulary.add_bos and vocabulary.bos_id is not None:
-            out.append(vocabulary.bos_id)
         after_special = True
-        for piece in partition(text, self._all_specials if parse_special else self._typed, vocabulary.strips):
+        for piece in partition(text, specials, self.vocabulary.strips):
             if isinstance(piece, int):
                 out.append(piece)
             else:
-                prefix = " " if vocabulary.add_space_prefix and after_special else ""
-                out += self._encoder.encode(prefix + piece)
+                prefix = " " if self.vocabulary.add_space_prefix and after_special else ""
+                out += self._encoder.encode(prefix + (piece.replace(mark, "") if mark else piece))
             after_special = isinstance(piece, int)
-        if add_special and vocabulary.add_eos and vocabulary.eos_id is not None:
-            out.append(vocabulary.eos_id)
         return out
 
     def fewest_tokens(self, text: str) -> int:
@@ -128,21 +151,24 @@ class Tokenizer:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **extra: Any,
     ) -> str:
-        """The prompt of a chat. `template` names one of several; `extra` are variables of the template.
+        """The prompt of a chat, to be read; `encode_chat` gives its ids, in which nobody's text is a special token.
 
-        Most templates write bos themselves; `encode_prompt` then adds no second one. Raises TokenizerError if there
-        is no template or it fails, UsageError for messages that are no messages.
+        Messages may have the shape that OpenAI's clients send: content in text parts or None, arguments of tool calls
+        as JSON, a system message for a template that has no such role (it goes before the next user's). `template`
+        names one of several; `extra` and `chat_template_kwargs` are variables of the template. Raises TokenizerError
+        if there is no template or it fails, UsageError for bad messages and for variables that it does not read.
         """
         return self.chat.render(
-            messages, tools=tools, add_generation_prompt=add_generation_prompt, template=template, **extra
-        )
-
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Ids of a rendered chat: as `encode`, but without a second bos where the prompt starts with one."""
-        bos = None if self.bos_id is None else self.vocabulary.texts[self.bos_id]
-        return self.encode(prompt, add_special=not (bos and prompt.startswith(bos)))
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            template=template,
+            chat_template_kwargs=chat_template_kwargs,
+            **extra,
+        ).text
 
     def _show(self, token: int, after_bos: bool, skip_special: bool) -> bytes:
         raw = self.token_bytes(token)
@@ -160,6 +186,11 @@ class Tokenizer:
     @cached_property
     def _all_specials(self) -> list[tuple[str, int]]:
         return self.vocabulary.specials(parse=True)
+
+    @cached_property
+    def _marker(self) -> Marker:
+        typed = {token for _, token in self._typed}
+        return Marker(text for text, token in self._all_specials if token not in typed)
 
     @cached_property
     def _typed(self) -> list[tuple[str, int]]:

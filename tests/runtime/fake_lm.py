@@ -140,6 +140,9 @@ class FakeTokenizer:
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         return [1 + ord(c) % 10 for c in text]
 
+    def encode_prompt(self, prompt: str) -> list[int]:
+        return self.encode(prompt)
+
     def fewest_tokens(self, text: str) -> int:
         return len(text) // 2
 

@@ -59,7 +59,7 @@ def test_a_rendered_prompt_gets_one_bos():
 
 def test_what_the_template_raises_is_told():
     with pytest.raises(TokenizerError, match="only users and assistants"):
-        render(LLAMA2, [{"role": "system", "content": "x"}])
+        render(LLAMA2, [{"role": "tool", "content": "x"}])
 
 
 def test_functions_and_extensions():

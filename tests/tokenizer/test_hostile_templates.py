@@ -141,4 +141,4 @@ def test_a_fork_renders_by_itself():
 
 def test_what_is_no_data_is_refused():
     with pytest.raises(UsageError, match="no data"):
-        render("x", given=lambda: 5)
+        render("{{ given }}", given=lambda: 5)

@@ -83,14 +83,20 @@ class Rope:
 
 
 def read_rope(keys: Keys, pairs: str, head_width: int) -> Rope:
-    """Rotary embedding and its scaling by their keys: none, linear or YaRN; llama.cpp's defaults."""
+    """Rotary embedding and its scaling by their keys: none, linear or YaRN; llama.cpp's defaults.
+
+    Without a type a factor is linear's. With the type "none" nothing is scaled, whatever the factor. A factor or an
+    original context of 0 is not set.
+    """
     dims = keys.size("rope.dimension_count", head_width)
     if dims % 2 or dims > head_width:
         raise FileFormatError(f"rope.dimension_count is {dims} in heads of {head_width}")
-    scaling = keys.get("rope.scaling.type", str, "none")
-    factor = keys.positive("rope.scaling.factor", keys.positive("rope.scale_linear", 1.0))
-    if scaling == "none" and factor != 1.0:
-        scaling = "linear"  # files from before rope.scaling.type
+    scaling = keys.get("rope.scaling.type", str, "linear")
+    old = keys.get("rope.scale_linear", float, 0.0)
+    unset = keys.get("rope.scaling.factor", float, old) == 0
+    factor = 1.0 if unset else keys.positive("rope.scaling.factor", keys.set_or("rope.scale_linear", 1.0))
+    if scaling == "none" or (scaling == "linear" and factor == 1.0):
+        scaling, factor = "none", 1.0
     if scaling not in ("none", "linear", "yarn"):
         raise UnsupportedError(f"RoPE scaling {scaling!r} in {keys.architecture}", remedy="none, linear or yarn")
     attn_factor = keys.positive("rope.scaling.yarn_attn_factor", 1.0)
@@ -100,7 +106,7 @@ def read_rope(keys: Keys, pairs: str, head_width: int) -> Rope:
         base=keys.positive("rope.freq_base", 10000.0, above=1),
         scaling=scaling,
         factor=factor,
-        original_context=keys.size("rope.scaling.original_context_length", keys.size("context_length")),
+        original_context=keys.size_set_or("rope.scaling.original_context_length", keys.size("context_length")),
         ext_factor=keys.share("rope.scaling.yarn_ext_factor", 1.0),
         attn_factor=keys.positive("rope.scaling.attn_factor", attn_factor),
         beta_fast=keys.positive("rope.scaling.yarn_beta_fast", 32.0),
