@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tokenizers import Regex
-from tokenizers import Tokenizer as Backend
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence
-from tokenizers.pre_tokenizers import Split as SplitBy
+from tokenizers.pre_tokenizers import ByteLevel
 
 from forge.errors import TokenizerError
+from forge.tokenizer.bpe import Merger
 from forge.tokenizer.byte_alphabet import CHARACTER_OF
 from forge.tokenizer.vocabulary import SPACE, WHITESPACE, Kind, Vocabulary
 
@@ -23,17 +20,15 @@ class ByteLevelEncoder:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         words = _words(vocabulary)
-        split = vocabulary.split
-        self._backend = Backend(BPE(vocab=words, merges=vocabulary.merges, ignore_merges=split.whole_words))
-        stages: list[PreTokenizer] = [SplitBy(Regex(pattern), "isolated") for pattern in split.patterns]
-        self._backend.pre_tokenizer = Sequence([*stages, ByteLevel(add_prefix_space=False, use_regex=False)])
+        to_bytes = ByteLevel(add_prefix_space=False, use_regex=False)
+        self._merger = Merger(vocabulary, words, [to_bytes], byte_fallback=False)
         self._absent = frozenset(b for b, character in enumerate(CHARACTER_OF) if character not in words)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`. Raises TokenizerError for a byte that the vocabulary cannot write."""
         if self._absent and (lost := self._absent.intersection(text.encode())):
             raise _lost(min(lost), text)
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        return self._merger.ids(text)
 
 
 class RawEncoder:
@@ -42,9 +37,7 @@ class RawEncoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._words, self._split = _words(vocabulary), vocabulary.split
         self._parted, self._lowercase = vocabulary.model == WHITESPACE, vocabulary.lowercase
-        self._backend = Backend(BPE(vocab=self._words, merges=vocabulary.merges, byte_fallback=True))
-        stages: list[PreTokenizer] = [SplitBy(Regex(pattern), "isolated") for pattern in self._split.patterns]
-        self._backend.pre_tokenizer = Sequence(stages)
+        self._merger = Merger(vocabulary, self._words, [], byte_fallback=True)
         self._absent = frozenset(b for b in range(256) if f"<0x{b:02X}>" not in self._words)
 
     def encode(self, text: str) -> list[int]:
@@ -62,11 +55,11 @@ class RawEncoder:
             if lost := self._absent.intersection(character.encode()):
                 raise _lost(min(lost), text)
         if not self._split.whole_lines:
-            return list(self._backend.encode(text, add_special_tokens=False).ids)
+            return self._merger.ids(text)
         out: list[int] = []
         for line in _LINES.findall(text):
             token = self._words.get(line) if line[0] == "\n" else None
-            out += self._backend.encode(line, add_special_tokens=False).ids if token is None else [token]
+            out += self._merger.ids(line) if token is None else [token]
         return out
 
 

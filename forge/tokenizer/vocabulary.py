@@ -6,6 +6,7 @@ Source: the GGUF specification's tokenizer keys; defaults and overrides from lla
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,6 +17,7 @@ from forge.tokenizer import well_known
 from forge.tokenizer.byte_alphabet import BYTE_OF
 from forge.tokenizer.special import Strip
 from forge.tokenizer.splits import SPLITS, Split
+from forge.visible import visible
 
 BYTE_LEVEL, SENTENCEPIECE, GEMMA4, WHITESPACE = "gpt2", "llama", "gemma4", "whitespace"  # of tokenizer.ggml.model
 SPACE = "▁"  # SentencePiece's visible space
@@ -109,28 +111,33 @@ class Vocabulary:
             twice = next(text for i, text in enumerate(texts) if ids[text] != i)
             raise fault(f"the token {twice!r} stands twice in {_TOKENS}")
 
-        def special(key: str, default: int | None = None) -> int | None:
+        def special(key: str, default: int | None = None, *, used: bool = True) -> int | None:
             token = gguf.get(f"tokenizer.ggml.{key}_token_id", int, default)
-            if token is not None and not 0 <= token < len(texts):
-                raise fault(f"tokenizer.ggml.{key}_token_id is {token}; the vocabulary has {len(texts)} tokens")
-            return token
+            if token is None or 0 <= token < len(texts):
+                return token
+            what = f"tokenizer.ggml.{key}_token_id is {token}; the vocabulary has {len(texts)} tokens"
+            if used:
+                raise fault(what)
+            _warn(gguf, what)
+            return None
 
         # llama.cpp's defaults for SentencePiece are Llama 1's ids. For byte-level models it assumes 11, Falcon's
         # end of text; to stop at an ordinary token of any other model would be wrong, so there is no default here.
         spm = model == SENTENCEPIECE
-        bos_id, eos_id = special("bos", 1 if spm else None), special("eos", 2 if spm else None)
+        add_bos = gguf.get("tokenizer.ggml.add_bos_token", bool, spm or split.add_bos) or split.needs_bos
+        bos_id, eos_id = special("bos", 1 if spm else None, used=add_bos), special("eos", 2 if spm else None)
         kinds = _kinds(gguf, fault, texts, model)
         stop_ids = _mark_well_known(gguf, kinds, ids, {eos_id, special("eot"), special("eom")} - {None})
-        add_bos = gguf.get("tokenizer.ggml.add_bos_token", bool, spm or split.add_bos) or split.needs_bos
         add_eos = gguf.get("tokenizer.ggml.add_eos_token", bool, False)
         for flag, name, token in ((add_bos, "bos", bos_id), (add_eos, "eos", eos_id)):
             if flag and token is None:
                 raise fault(f"tokenizer.ggml.add_{name}_token asks for a token that no {name}_token_id names")
         return cls(
             model, split, texts, kinds, ids,
-            [] if spm else _merges(gguf, fault, ids),
+            [] if spm else _merges(gguf, fault),
             _scores(gguf, fault, len(texts)) if spm else [],
-            bos_id, eos_id, special("unknown", 0 if spm else None), special("padding"), stop_ids, add_bos, add_eos,
+            bos_id, eos_id, special("unknown", 0 if spm else None, used=False), special("padding", used=False),
+            stop_ids, add_bos, add_eos,
             spm and gguf.get("tokenizer.ggml.add_space_prefix", bool, True),
             model == WHITESPACE and gguf.get("tokenizer.ggml.normalizer.lowercase", bool, False),
             _strips(gguf, split, texts, kinds),
@@ -145,6 +152,10 @@ class _Fault:
 
     def __call__(self, what: str) -> TokenizerError:
         return TokenizerError(what, where=self.where, remedy="convert the model again with a current converter")
+
+
+def _warn(gguf: GGUFFile, what: str) -> None:
+    warnings.warn(visible(f"{gguf.path}: {what}; it is as if it were not there"), RuntimeWarning, stacklevel=2)
 
 
 def _split(gguf: GGUFFile, model: str) -> Split:
@@ -197,7 +208,7 @@ def _scores(gguf: GGUFFile, fault: _Fault, count: int) -> list[float]:
     return [float(s) for s in scores]
 
 
-def _merges(gguf: GGUFFile, fault: _Fault, ids: dict[str, int]) -> list[tuple[str, str]]:
+def _merges(gguf: GGUFFile, fault: _Fault) -> list[tuple[str, str]]:
     raw = gguf.get(_MERGES, list, None)
     if raw is None:
         raise fault(f"{_MERGES} is missing")
@@ -208,9 +219,6 @@ def _merges(gguf: GGUFFile, fault: _Fault, ids: dict[str, int]) -> list[tuple[st
         if at < 0:
             raise fault(f"{_MERGES}[{i}] is {line!r:.60}, which is not two tokens with a space between")
         left, right = line[:at], line[at + 1 :]
-        if left not in ids or right not in ids or left + right not in ids:
-            missing = next(t for t in (left, right, left + right) if t not in ids)
-            raise fault(f"{_MERGES}[{i}] is {line!r:.60}, but {missing!r} is no token")
         pairs[left, right] = None
     return list(pairs)
 
@@ -249,10 +257,10 @@ def _fill_in_middle(
     for key, texts in table.items():
         token = gguf.get(key, int, None)
         if token is not None:
-            if not 0 <= token < len(ids):
-                raise _Fault(gguf)(f"{key} is {token}; the vocabulary has {len(ids)} tokens")
-            yield token, False
-            continue
+            if 0 <= token < len(ids):
+                yield token, False
+                continue
+            _warn(gguf, f"{key} is {token}; the vocabulary has {len(ids)} tokens")
         found = next((ids[text] for text in texts if text in ids), None)
         if found is not None:
             yield found, True

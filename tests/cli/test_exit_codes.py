@@ -1,6 +1,6 @@
 """Faults 15: exit code 70, "a defect of Forge", is for defects; what happens on ordinary machines has codes of its own.
 
-The bound: standard streams full, closed or of a poor encoding, packages that cannot be imported, and Python's -O and -OO.
+The bound: standard streams full, closed or of a poor encoding, packages that cannot be imported, Python's -O, -OO.
 """
 
 from __future__ import annotations

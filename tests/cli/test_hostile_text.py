@@ -1,7 +1,7 @@
 """Faults 14: no text of a file steers the terminal, through `show`, errors, chats or JSON.
 
-The bound: control characters of C0 and C1, marks of direction and characters without width, in metadata keys and values,
-tensor names and paths; what is printed holds none of them but newlines, and JSON reads back as it was.
+The bound: control characters of C0 and C1, marks of direction and characters without width, in metadata keys
+and values, tensor names and paths; what is printed holds none of them but newlines, and JSON reads back as it was.
 """
 
 from __future__ import annotations
@@ -75,6 +75,6 @@ def test_every_character_that_steers_is_escaped_and_what_scripts_need_is_not():
         if category in ("Cc", "Zl", "Zp", "Cs") and chr(code) not in "\n\t":
             assert visible(chr(code)) != chr(code), hex(code)
     assert all(visible(chr(c)) != chr(c) for c in (0x202A, 0x202E, 0x2066, 0x2069, 0x200E, 0x200F, 0x61C, 0xFEFF))
-    plain = "naïve 日本語 👩\u200d💻 می\u200cخواهم e\u0301\n\t\u00a0"
+    plain = "naïve 日本語 👩\u200d💻 \u06cc\u200c\u062e e\u0301\n\t\u00a0"
     assert visible(plain) == plain and one_line("a\tb\n") == r"a\tb\n"
     assert json.loads(visible_in_json(json.dumps([HOSTILE], ensure_ascii=False))) == [HOSTILE]

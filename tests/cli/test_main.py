@@ -63,7 +63,9 @@ def _families(cls):
 
 @pytest.mark.parametrize("kind", list(_families(errors.ForgeError)), ids=lambda k: k.__name__)
 def test_an_error_of_ours_ends_with_its_code_and_says_all_three_parts(forge, monkeypatch, kind):
-    _verb(monkeypatch, _raise(kind("it broke", where="byte 7", remedy="mend it")))
+    error = kind.__new__(kind)
+    errors.ForgeError.__init__(error, "it broke", where="byte 7", remedy="mend it")
+    _verb(monkeypatch, _raise(error))
     result = forge("fake")
     assert result.code == kind.exit_code and result.out == ""
     assert all(part in result.err for part in ("it broke", "byte 7", "mend it")) and "Traceback" not in result.err

@@ -177,8 +177,6 @@ def _bent_tokenizers() -> Iterator[tuple[str, bytes]]:
         "token types are strings": base.set(TYPES, ARRAY, strings("1", "1")),
         "no merges": base.without(MERGES),
         "merge without a space": base.set(MERGES, ARRAY, strings("he")),
-        "merge of no tokens": base.set(MERGES, ARRAY, strings("zz qq")),
-        "merge into no token": base.set(MERGES, ARRAY, strings("z q")),
         "bos id past the vocabulary": base.set("tokenizer.ggml.bos_token_id", U32, 10**6),
         "eos id negative": base.set("tokenizer.ggml.eos_token_id", I32, -1),
         "eos id is a string": base.set("tokenizer.ggml.eos_token_id", STRING, "1"),

@@ -51,7 +51,7 @@ def test_all_91_names_are_asked_about():
 @pytest.mark.parametrize("name", _NAMES)
 def test_words_are_llama_cpps(name):
     """Each name against its own row, so that none can slip into a row that splits otherwise."""
-    splitter = tiny_code(name)._encoder._backend.pre_tokenizer
+    splitter = tiny_code(name)._encoder._merger.splitter
     for text, lengths in zip(_WORDS["texts"], _WORDS["words"][_NAMES[name]], strict=True):
         assert [end - start for _, (start, end) in splitter.pre_tokenize_str(text)] == lengths, repr(text)
 

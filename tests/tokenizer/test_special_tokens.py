@@ -97,9 +97,7 @@ def test_a_byte_that_the_vocabulary_lacks_is_an_error():
     [
         ({"tokenizer__ggml__pre": "deepseek-v9"}, UnsupportedError, "the pre-tokenizer 'deepseek-v9'"),
         ({"tokenizer__ggml__model": "bert"}, UnsupportedError, "the tokenizer model 'bert'"),
-        ({"tokenizer__ggml__merges": ["h e", "x yz"]}, TokenizerError, r"merges\[1\] is 'x yz', but 'yz' is no token"),
         ({"tokenizer__ggml__eos_token_id": 262}, TokenizerError, "eos_token_id is 262; the vocabulary has 262"),
-        ({"tokenizer__ggml__fim_sep_token_id": 262}, TokenizerError, "fim_sep_token_id is 262"),
         ({"tokenizer__ggml__token_type": [6] * 262}, TokenizerError, "is not written <0xNN>"),
         (
             {"tokenizer__ggml__model": "llama", "tokenizer__ggml__scores": [float("nan")] * 262},

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.null
 
 def words(pre: str, text: str) -> list[str]:
     """The words that the split makes of `text`, before any merge."""
-    pre_tokenizer = tiny_code(pre)._encoder._backend.pre_tokenizer
+    pre_tokenizer = tiny_code(pre)._encoder._merger.splitter
     return [bytes(BYTE_OF[c] for c in word).decode() for word, _ in pre_tokenizer.pre_tokenize_str(text)]
 
 
