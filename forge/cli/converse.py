@@ -50,7 +50,7 @@ def converse(
             continue
         messages.append({"role": "user", "content": text})
         try:
-            said = answer(llm.chat_ids(messages, **(variables or {})) if templated else text)
+            said = answer(llm.chat_ids(messages, chat_template_kwargs=variables) if templated else text)
             messages.append({"role": "assistant", "content": said})
         except KeyboardInterrupt:
             messages.pop()

@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
                             args.system, variables, args.debug)  # fmt: skip
         ready: Prompt = prompt
         if args.chat:
-            ready = llm.chat_ids([*opening(args.system), {"role": "user", "content": prompt}], **variables)
+            ready = llm.chat_ids(
+                [*opening(args.system), {"role": "user", "content": prompt}], chat_template_kwargs=variables
+            )
         params = _fitting(llm, ready, params, ANSWER if args.chat else COMPLETION)
         if args.json:
             emit_json(request_json(llm.generate(ready, params)[0]))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from forge.errors import FileFormatError
+from forge.errors import FileFormatError, UsageError
 from forge.gguf.header import GGUFTensor, Header, read_header
 from forge.gguf.wire import format_error
 
@@ -35,7 +35,7 @@ class GGUFFile:
     """
 
     def __init__(self, path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, GGUFTensor]) -> None:
-        self.path = path
+        self.path, self.closed = path, False
         self.metadata = metadata
         self.tensors = tensors
 
@@ -67,6 +67,7 @@ class GGUFFile:
 
     def close(self) -> None:
         """Forget metadata and tensors; see the class for what stays valid."""
+        self.closed = True
         self.metadata = MappingProxyType({})
         self.tensors = MappingProxyType({})
 
@@ -76,7 +77,7 @@ class GGUFFile:
 
     def require(self, key: str, kind: type[T]) -> T:
         """The value of `key`, which must be there and be an int, float, bool, str or list as `kind` says."""
-        value = self.metadata.get(key, _MISSING)
+        value = self._found(key)
         if value is _MISSING:
             raise FileFormatError(
                 f"the metadata key {key!r} is missing",
@@ -87,8 +88,13 @@ class GGUFFile:
 
     def get(self, key: str, kind: type[T], default: D) -> T | D:
         """As `require`, or `default` where the key is missing."""
-        value = self.metadata.get(key, _MISSING)
+        value = self._found(key)
         return default if value is _MISSING else self._typed(key, value, kind)
+
+    def _found(self, key: str) -> Any:
+        if self.closed:
+            raise UsageError("the model file is closed", where=str(self.path), remedy="use it within its with block")
+        return self.metadata.get(key, _MISSING)
 
     def _typed(self, key: str, value: Any, kind: type[T]) -> T:
         if kind is list and isinstance(value, np.ndarray):

@@ -9,6 +9,7 @@ Source: the GGUF specification (ggml's `docs/gguf.md`); block sizes from `forge.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +23,24 @@ import numpy as np
 from gguf.constants import GGUFValueType
 
 from forge.errors import FileFormatError, UnsupportedError
-from forge.gguf.wire import MAX_KEY_BYTES, Bytes, Cursor, format_error
+from forge.gguf.wire import DAMAGED, MAX_KEY_BYTES, Bytes, Cursor, format_error
 from forge.graph.types import DTYPES, DType, TensorType
 
 MAX_NAME_BYTES = 64  # the specification's limit on a tensor's name
 MAX_DIMS = 4
 MAX_ELEMENTS = 1 << 62  # far beyond any file; keeps byte counts within what NumPy can index
 DEFAULT_ALIGNMENT = 32
+_CONVERT = "convert the model to GGUF, with llama.cpp's convert_hf_to_gguf.py"
+_OTHERS = {  # what other files begin with, and what to do about them
+    b"vers": "this is a pointer of Git LFS: fetch the file itself, with git lfs pull",
+    b"<": "this is a web page: the download needs another address, or a login",
+    b"PK": _CONVERT,
+    b"\x80": _CONVERT,
+    b"{": _CONVERT,
+    b"gg": _CONVERT,
+    b"\x1f\x8b": "unpack it",
+    b"\x28\xb5\x2f\xfd": "unpack it",
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +80,20 @@ def _map(path: Path) -> Bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise format_error("a GGUF file was expected, and this is a directory or a device", path)
+            what = "directory" if stat.S_ISDIR(status.st_mode) else "device or a pipe"
+            raise format_error(
+                f"a GGUF file was expected, and this is a {what}", path, remedy="name the .gguf file itself"
+            )
         if status.st_size == 0:
             raise format_error("the file is empty", path, 0)
         # NumPy closes the map when its last view dies, so a tensor outlives the GGUFFile that found it.
         mapped = np.memmap(path, dtype=np.uint8, mode="r")
     except FileNotFoundError as bad:
-        raise FileFormatError("there is no such file", where=str(path), remedy="check the path") from bad
+        address = re.match(r"[a-z][a-z0-9+.-]*:/", str(path))  # of https://..., a Path has one of the two slashes
+        remedy = "download it first: Forge reads files, not addresses" if address else "check the path"
+        raise FileFormatError("there is no such file", where=str(path), remedy=remedy) from bad
+    except PermissionError as bad:
+        raise FileFormatError("the file may not be read", where=str(path), remedy="get the right to read it") from bad
     except (OSError, ValueError) as bad:  # ValueError: a NUL in the path
         raise FileFormatError(f"the file cannot be read: {bad}", where=str(path), remedy="check the path") from bad
     return mapped.view(np.ndarray)
@@ -85,7 +104,9 @@ def _read_preamble(cursor: Cursor) -> tuple[int, int]:
     if magic == b"FUGG":
         raise _big_endian(cursor)
     if magic != b"GGUF":
-        raise cursor.error(f"the file starts with {magic!r}; a GGUF file starts with b'GGUF'", 0)
+        remedy = next((r for start, r in _OTHERS.items() if magic.startswith(start)), DAMAGED)
+        what = f"the file starts with {magic!r}; a GGUF file starts with b'GGUF'"
+        raise format_error(what, cursor.path, 0, remedy)
     version = cursor.u32("the version")
     if version and version & 0xFFFF == 0:
         raise _big_endian(cursor)

@@ -189,10 +189,13 @@ class Cursor:
         return numbers
 
 
-def format_error(what: str, path: Path, offset: int | None = None) -> FileFormatError:
+DAMAGED = "download or convert the file again; its size and checksum should match its source's"
+
+
+def format_error(what: str, path: Path, offset: int | None = None, remedy: str = DAMAGED) -> FileFormatError:
     """The error of a malformed model file, with its place."""
     return FileFormatError(
         what,
         where=str(path) if offset is None else f"{path}, byte {offset}",
-        remedy="download or convert the file again; its size and checksum should match its source's",
+        remedy=remedy,
     )

@@ -130,7 +130,7 @@ def test_a_chat_keeps_the_conversation_until_it_is_cleared(complete, typed, monk
     complete("-p", PROMPT, "--max-tokens", 1)
     llm, seen = complete.llm(), []
 
-    def chat_ids(messages):
+    def chat_ids(messages, **template):
         seen.append([(m["role"], m["content"]) for m in messages])
         return [1, 2, 3]
 
