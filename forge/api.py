@@ -9,7 +9,7 @@ for output in llm.generate(["def fib(n):"], forge.SamplingParams(max_tokens=32, 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from forge.runtime.engine import Engine
 from forge.runtime.output import RequestOutput
 from forge.runtime.params import RequestOutputKind, SamplingParams
 from forge.runtime.service import Service
+from forge.runtime.streams import AsyncStream, Stream
 from forge.target import DeviceTarget
 from forge.tokenizer import Tokenizer
 
@@ -111,7 +112,8 @@ class LLM:
     """A model, its tokenizer and an engine that serves requests. Safe to use from several threads.
 
     `generate`, `chat`, `stream` and `stream_async` may run at the same time: their requests share the engine's steps.
-    Options are those of `compile`. Close it, or use it in a `with` block, to stop its thread and free the memory.
+    Options are those of `compile`. Close it, or use it in a `with` block, to stop its thread and free the memory; one
+    that is dropped goes too. In a process that was forked from its own every use raises UsageError.
 
     max_requests  requests that may wait and run at a time; more raise QueueFullError. None, the default, for no bound.
     """
@@ -188,14 +190,12 @@ class LLM:
         """A conversation as token ids, ready for the model's answer. Raises as `Tokenizer.apply_chat_template`."""
         return self.tokenizer.encode_chat(_listed(messages), **template)
 
-    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[RequestOutput]:
-        """What is new of one completion after each step. Leaving the loop early cancels the request."""
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Stream:
+        """What is new of one completion after each step. Leaving the loop early, or `close`, cancels the request."""
         return self._service.stream(prompt, delta(sampling_params))
 
-    def stream_async(
-        self, prompt: Prompt, sampling_params: SamplingParams | None = None
-    ) -> AsyncIterator[RequestOutput]:
-        """As `stream`, for an event loop."""
+    def stream_async(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> AsyncStream:
+        """As `stream`, for an event loop; `aclose` cancels the request."""
         return self._service.stream_async(prompt, delta(sampling_params))
 
 

@@ -159,7 +159,7 @@ def _complete(llm: LLM, prompt: Prompt, params: SamplingParams, shown: str = "")
             if completion.error is not None:
                 raise completion.error
     finally:
-        stream.close()  # type: ignore[attr-defined]  # a generator: closing it cancels what has not finished
+        stream.close()  # cancels what has not finished
         emit_piece("\n")
     note(speed(prompt_tokens, times))
     if reason == "length":

@@ -30,6 +30,7 @@ from forge.lower.schedule import Place, build
 from forge.lower.sizes import Sizes, decoding
 from forge.lower.staging import Staging
 from forge.lower.values import activation_planes, constant_tensor, torch_dtype
+from forge.process import Home
 from forge.quant.packed import Packed
 from forge.torch_types import type_name
 
@@ -70,6 +71,7 @@ class Executable:
 
     def __init__(self, plan: Plan, weights: Mapping[Node, Any], on: Device, ahead: Ahead | None = None) -> None:
         self.plan, self.on, self._ahead = plan, on, ahead
+        self._home = Home()
         device = self.device = on.torch_device
         self._arena = self._allocate(plan.arena, "activations")
         self._scratch = self._allocate(plan.scratch, "scratch")
@@ -87,8 +89,9 @@ class Executable:
         """Outputs by name. `inputs` are arrays or CPU tensors whose shapes give the symbols their sizes.
 
         Raises GraphError for a missing input or shapes that do not fit the graph, DeviceError or MemoryPlanError if
-        the device refuses.
+        the device refuses, UsageError in a process that was forked after the model was loaded.
         """
+        self._home.check("the model")
         binding = self.bind(self._sizes(inputs))
         with self.on.active():
             self._staging.send(inputs, binding.staging, binding.length)

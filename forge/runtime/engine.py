@@ -68,14 +68,20 @@ class Engine:
         seqs = runner.max_seqs if max_seqs is None else max_seqs
         _within("max_batched_tokens", tokens, runner.max_tokens)
         _within("max_seqs", seqs, runner.max_seqs)
-        self._runner = runner
+        self._runner, self._tokens, self._seqs = runner, tokens, seqs
+        self.stats = EngineStats()
+        self._begin()
+        self.inbox = Inbox(Admission(runner.vocab_size, tokenizer, self.scheduler), max_requests)
+
+    def _begin(self) -> None:
+        """No request, and every page and slot free."""
+        runner, tokens, seqs = self._runner, self._tokens, self._seqs
         self.pool = PagePool(runner.num_pages, runner.page_size)
         self.slots = SlotPool(runner.num_slots) if runner.num_slots else None
         self.scheduler = Scheduler(
             self.pool, max_tokens=tokens, max_seqs=seqs, context_length=runner.context_length, slots=self.slots
         )
-        self.stats = EngineStats()
-        self.inbox = Inbox(Admission(runner.vocab_size, tokenizer, self.scheduler), max_requests)
+        self.scheduler.preemptions = self.stats.preemptions
         self._launcher = Launcher(runner, tokens, seqs, self.pool, self.slots)
         self._ahead: Flight | None = None  # the step after the one that was last committed, if it was launched
         self._owners: dict[Request, tuple[Group, Completion]] = {}
@@ -103,6 +109,12 @@ class Engine:
     def cancel(self, request_id: str) -> bool:
         """End a request; the next step frees its pages and reports it as "abort". False if there is none (any more)."""
         return self.inbox.cancel(request_id)
+
+    def abandon(self) -> None:
+        """Forget every request, and report none of them: after a step that was cut short at any point, of which nobody
+        knows what it has done. The thread that calls `step` may call it, between steps."""
+        self.inbox.clear()
+        self._begin()
 
     def step(self) -> list[RequestOutput]:
         """Compute one batch; returns what changed, request by request. Empty when there is nothing to do."""

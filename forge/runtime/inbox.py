@@ -24,7 +24,7 @@ class Inbox:
             raise UsageError(f"max_requests is {max_requests!r}", remedy="at least 1, or None for no bound")
         self._admission, self._most = admission, max_requests
         self._names = itertools.count()
-        # Guards the two below. Reentrant: a garbage collection within may drop a stream, which is then cancelled.
+        # Guards the two below. Reentrant: the handler of a signal may close the service within.
         self._lock = threading.RLock()
         self._groups: dict[str, Group] = {}
         self._news: deque[tuple[bool, Group]] = deque()
@@ -93,6 +93,12 @@ class Inbox:
         """A request has finished."""
         with self._lock:
             self._groups.pop(group.id, None)
+
+    def clear(self) -> None:
+        """Forget every request."""
+        with self._lock:
+            self._groups.clear()
+            self._news.clear()
 
     def _check_room(self, count: int) -> None:
         if self._most is not None and count > self._most:
