@@ -18,7 +18,12 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 # A test may be skipped for one of these reasons and no other: a missing package, for one, fails the run.
-REASONS = ("needs a GPU", "needs TRITON_INTERPRET=1", "this is the interpreted run")
+REASONS = (
+    "needs a GPU",
+    "needs TRITON_INTERPRET=1",
+    "this is the interpreted run",
+    "needs FORGE_LLAMA_CPP_VOCABULARIES: llama.cpp's folder models/, 76 MB",
+)
 _unexpected: list[str] = []
 
 

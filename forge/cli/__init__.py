@@ -18,7 +18,7 @@ from types import ModuleType
 
 from forge import __version__
 from forge.cli import streams
-from forge.cli.terminal import aside, note
+from forge.cli.terminal import aside, note, plain_warnings
 from forge.errors import ForgeError, MissingDependencyError
 from forge.extensions import register
 
@@ -62,7 +62,8 @@ def _run(words: list[str], debug: bool) -> int:
     for source in args.register:
         register(source)
     args.debug = debug
-    code: int = args.run(args)
+    with plain_warnings():
+        code: int = args.run(args)
     return code
 
 

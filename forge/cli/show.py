@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(args: argparse.Namespace, gguf: GGUFFile) -> dict[str, Any]:
     """All that is shown, as JSON values."""
+    from forge.tokenizer import Tokenizer
+
     types: dict[str, dict[str, int]] = {}
     for tensor in sorted(gguf.tensors.values(), key=lambda t: str(t.type.dtype)):
         row = types.setdefault(str(tensor.type.dtype), {"tensors": 0, "parameters": 0, "bytes": 0})
@@ -56,6 +58,7 @@ def describe(args: argparse.Namespace, gguf: GGUFFile) -> dict[str, Any]:
         "tensors": {t.name: str(t.type) for t in gguf.tensors.values()},
     }
     try:
+        Tokenizer.from_gguf(gguf)  # as `forge run` does: a file that it refuses or warns of is so here too
         return found | _compiled(options.open_compiled(args, gguf))
     except ForgeError as error:
         if error.exit_code == 2:  # flags out of range are no news about the file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,14 @@ def aside(text: str) -> None:
 def emit_piece(text: str) -> None:
     """A piece of what a model says: as it is for programs; a terminal is not steered by it."""
     print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings as lines beside the result, without the place in our code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *where: note(f"warning: {message}")
+        yield
 
 
 def emit_json(value: Any) -> None:

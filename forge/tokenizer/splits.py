@@ -21,7 +21,8 @@ class Split:
     `add_bos` is the default of the row, `needs_bos` holds whatever the metadata say. With `raw` the tokens hold
     characters as they are, not bytes in GPT-2's alphabet, and a character without a token is written <0xNN> byte by
     byte; with `visible_space` a space is then "▁". `whole_lines`: a run of newlines that is a token is taken whole.
-    `strip_before` names a special token that swallows the white space before it.
+    `strip_before` names a special token that swallows the white space before it. `needs_merges`: a file without is
+    refused.
     """
 
     patterns: tuple[str, ...]
@@ -32,6 +33,7 @@ class Split:
     visible_space: bool = False
     whole_lines: bool = False
     strip_before: str | None = None
+    needs_merges: bool = True
 
 
 def _rows(*rows: tuple[str, Split]) -> dict[str, Split]:
@@ -81,7 +83,7 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
         ("deepseek-coder", Split((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", p.HANGUL, r"\p{N}"))),
         ("deepseek-v3 hunyuan-dense joyai-llm hy_v4", Split((r"\p{N}{1,3}", p.KANA, p.DEEPSEEK3))),
         ("spark2_5", Split((r"\p{N}{1,3}", p.KANA, p.SPARK, r"\p{N}"))),
-        ("kimi-k2", Split((p.KIMI,))),
+        ("kimi-k2", Split((p.KIMI,), needs_merges=False)),
         ("afmoe", Split((*p.NUMBERS_FROM_RIGHT, p.ASIAN, p.DEEPSEEK3))),
         ("gemma4 granite-embed-multi-311m", _GEMMA4),
         ("sarvam-moe", Split((p.LINES,), raw=True, visible_space=True)),

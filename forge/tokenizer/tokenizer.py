@@ -22,7 +22,10 @@ class Encoder(Protocol):
 
 
 class Tokenizer:
-    """Ids as llama.cpp gives for the same file. Immutable; any thread may use it, and each stream belongs to one."""
+    """Ids as llama.cpp gives for the same file, or for the file with the split that its known vocabulary belongs to.
+
+    Immutable; any thread may use it, and each stream belongs to one.
+    """
 
     def __init__(self, vocabulary: Vocabulary, encoder: Encoder, chat: ChatTemplates, rows: int = 0) -> None:
         """`rows` are those of the model's embedding: ids of rows beyond the vocabulary stand for no text."""

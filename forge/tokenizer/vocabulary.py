@@ -15,8 +15,9 @@ from forge.errors import TokenizerError, UnsupportedError
 from forge.gguf import GGUFFile
 from forge.tokenizer import well_known
 from forge.tokenizer.byte_alphabet import BYTE_OF
+from forge.tokenizer.pre_tokenizer import split_of
 from forge.tokenizer.special import Strip
-from forge.tokenizer.splits import SPLITS, Split
+from forge.tokenizer.splits import Split
 from forge.visible import visible
 
 BYTE_LEVEL, SENTENCEPIECE, GEMMA4, WHITESPACE = "gpt2", "llama", "gemma4", "whitespace"  # of tokenizer.ggml.model
@@ -95,7 +96,10 @@ class Vocabulary:
 
     @classmethod
     def read(cls, gguf: GGUFFile) -> Vocabulary:
-        """Raises TokenizerError or FileFormatError for metadata at fault, UnsupportedError for other tokenizers."""
+        """Raises TokenizerError or FileFormatError for metadata at fault, UnsupportedError for other tokenizers.
+
+        Warns where the file does not say how text is split, and its vocabulary is not known either.
+        """
         model = gguf.require("tokenizer.ggml.model", str)
         if model not in (BYTE_LEVEL, SENTENCEPIECE, GEMMA4, WHITESPACE):
             raise UnsupportedError(
@@ -104,7 +108,7 @@ class Vocabulary:
                 remedy="use a model with one of these tokenizers",
             )
         fault = _Fault(gguf)
-        split = Split(()) if model == SENTENCEPIECE else _split(gguf, model)
+        split = Split(()) if model == SENTENCEPIECE else split_of(gguf, model)
         texts = _texts(gguf, fault)
         ids = {text: i for i, text in enumerate(texts)}
         if len(ids) != len(texts):
@@ -134,7 +138,7 @@ class Vocabulary:
                 raise fault(f"tokenizer.ggml.add_{name}_token asks for a token that no {name}_token_id names")
         return cls(
             model, split, texts, kinds, ids,
-            [] if spm else _merges(gguf, fault),
+            [] if spm else _merges(gguf, fault, split),
             _scores(gguf, fault, len(texts)) if spm else [],
             bos_id, eos_id, special("unknown", 0 if spm else None, used=False), special("padding", used=False),
             stop_ids, add_bos, add_eos,
@@ -156,18 +160,6 @@ class _Fault:
 
 def _warn(gguf: GGUFFile, what: str) -> None:
     warnings.warn(visible(f"{gguf.path}: {what}; it is as if it were not there"), RuntimeWarning, stacklevel=2)
-
-
-def _split(gguf: GGUFFile, model: str) -> Split:
-    name = model if model in (GEMMA4, WHITESPACE) else gguf.get("tokenizer.ggml.pre", str, "default")
-    split = SPLITS.get(name)
-    if split is None:
-        raise UnsupportedError(
-            f"the pre-tokenizer {name!r} (tokenizer.ggml.pre)",
-            where=str(gguf.path),
-            remedy=f"use a model with one of: {', '.join(sorted(SPLITS))}",
-        )
-    return split
 
 
 def _texts(gguf: GGUFFile, fault: _Fault) -> list[str]:
@@ -208,8 +200,8 @@ def _scores(gguf: GGUFFile, fault: _Fault, count: int) -> list[float]:
     return [float(s) for s in scores]
 
 
-def _merges(gguf: GGUFFile, fault: _Fault) -> list[tuple[str, str]]:
-    raw = gguf.get(_MERGES, list, None)
+def _merges(gguf: GGUFFile, fault: _Fault, split: Split) -> list[tuple[str, str]]:
+    raw = gguf.get(_MERGES, list, None if split.needs_merges else [])
     if raw is None:
         raise fault(f"{_MERGES} is missing")
     pairs: dict[tuple[str, str], None] = {}  # of a pair that stands twice the first rank counts

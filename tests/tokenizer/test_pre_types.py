@@ -109,6 +109,13 @@ def test_a_mask_swallows_the_white_space_before_it(name):
     assert tokenizer.fewest_tokens(" " * 99 + "<mask>") == 1
 
 
+def test_kimi_needs_no_merges_and_others_do():
+    bytes_alone = with_tokens({}, tokenizer__ggml__pre="kimi-k2", tokenizer__ggml__merges=None)
+    assert bytes_alone.decode(bytes_alone.encode("日 the")) == "日 the" and len(bytes_alone.encode("the")) == 3
+    with pytest.raises(TokenizerError, match="merges is missing"):
+        with_tokens({}, tokenizer__ggml__pre="qwen2", tokenizer__ggml__merges=None)
+
+
 @pytest.mark.parametrize("model", ["bert", "t5", "rwkv", "plamo2", "hybriddna", "test", "none"])
 def test_other_models_are_refused_by_name(model):
     with pytest.raises(UnsupportedError, match=f"the tokenizer model '{model}'"):
