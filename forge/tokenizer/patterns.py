@@ -85,3 +85,9 @@ NUMBERS_FROM_RIGHT = (
     r"\A\P{N}*+\p{N}{1,3}(?=(?>(?:\p{N}{3})*)\z)",
     r"\P{N}+\p{N}{0,3}|\p{N}{3}",
 )
+# What (?=([0-9]{3})+(?![0-9])) parts, in time that grows with the text and not with its square: the first such place of
+# a run of digits, then threes from there on.
+DIGITS_FROM_RIGHT = (
+    r"(?<![0-9])[0-9]{0,2}?\K(?=(?>(?:[0-9]{3})+)(?![0-9]))",
+    r"[0-9]{3}(?=[0-9])",
+)

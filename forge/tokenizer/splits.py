@@ -70,7 +70,7 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
         ("exaone-moe", Split((p.EXAONE_MOE,))),
         ("starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", Split((r"\p{N}", p.GPT2))),
         ("falcon", Split(_FALCON)),
-        ("superbpe", Split((r"\p{N}+", r"(?=([0-9]{3})+(?![0-9]))"))),
+        ("superbpe", Split((r"\p{N}+", *p.DIGITS_FROM_RIGHT))),
         ("poro-chat bloom gpt3-finnish", Split((p.BLOOM,))),
         ("viking", Split((p.BLOOM, r"\p{N}"))),
         ("chameleon", Split(p.CHAMELEON, add_bos=True)),

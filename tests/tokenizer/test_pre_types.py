@@ -9,6 +9,7 @@ text; `data/llama_cpp_raw.json` the ids for a vocabulary of 684 tokens that was 
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from tokenizer.vocabularies import DATA, of_metadata, tiny_code, with_tokens
@@ -54,6 +55,16 @@ def test_words_are_llama_cpps(name):
     splitter = tiny_code(name)._encoder._merger.splitter
     for text, lengths in zip(_WORDS["texts"], _WORDS["words"][_NAMES[name]], strict=True):
         assert [end - start for _, (start, end) in splitter.pre_tokenize_str(text)] == lengths, repr(text)
+
+
+@pytest.mark.parametrize("name", sorted({row for row in _NAMES.values()}))
+def test_long_runs_are_split_in_no_time(name):
+    """40,000 characters of a kind; a pattern that looks to the end of the run at each place takes ten seconds."""
+    splitter = tiny_code(name)._encoder._merger.splitter
+    began = time.process_time()
+    for run in (" ", "A", "a", "1", "!", "\u0301", "A1", "a "):
+        splitter.pre_tokenize_str(run * (40_000 // len(run)))
+    assert time.process_time() - began < 3
 
 
 def test_bos_and_whole_words_are_those_of_llama_cpp():
