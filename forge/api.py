@@ -9,10 +9,11 @@ for output in llm.generate(["def fib(n):"], forge.SamplingParams(max_tokens=32, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from forge.arguments import integer, listed, shown, switch, wrong
 from forge.compiled import CompiledGraph, CompiledModel, GGUFSource, arguments, read_model
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
@@ -73,7 +74,7 @@ def compile(
     device = arguments.device_of(target)
     found = device.target
     act, quantize = arguments.dtype_of(dtype, found), arguments.activations_of(activations, found)
-    budget, plain = arguments.memory_of(memory), arguments.switch_of("plain", plain)
+    budget, plain = arguments.memory_of(memory), switch("plain", plain)
     pages = arguments.kv_of(kv, act, found)
     whole = read_model(gguf)
     given = dict(context=context, max_tokens=max_tokens, max_seqs=max_seqs, max_logits=max_logits, page_size=page_size)
@@ -105,7 +106,7 @@ def compile_graph(
     device = arguments.device_of(target)
     quantize = arguments.activations_of(activations, device.target)
     source = arguments.weights_of(weights, whole)
-    return CompiledGraph(whole, device, source, activations=quantize, plain=arguments.switch_of("plain", plain))
+    return CompiledGraph(whole, device, source, activations=quantize, plain=switch("plain", plain))
 
 
 class LLM:
@@ -129,7 +130,9 @@ class LLM:
     ) -> None:
         gguf = arguments.model_of(model)
         if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
-            raise UsageError(f"tokenizer={tokenizer!r:.80} is a {type(tokenizer).__name__}", remedy="a Tokenizer")
+            raise wrong("tokenizer", tokenizer, "a Tokenizer")
+        if progress is not None and not callable(progress):
+            raise wrong("progress", progress, "a function of the bytes done and the bytes in all")
         self.tokenizer = Tokenizer.from_gguf(gguf) if tokenizer is None else tokenizer
         self.model = compile(gguf, **options)
         self.model.load(progress)
@@ -203,32 +206,36 @@ def delta(params: SamplingParams | None) -> SamplingParams:
     """The same parameters, reporting only what is new."""
     from dataclasses import replace
 
+    if params is not None and not isinstance(params, SamplingParams):
+        raise wrong("sampling_params", params, "a SamplingParams")
     return replace(params or SamplingParams(), output_kind=RequestOutputKind.DELTA)
 
 
 def _many(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str):
         return [prompts]
-    if not isinstance(prompts, Iterable) or isinstance(prompts, (Mapping, bytes)):
-        raise UsageError(f"prompts={prompts!r:.80} is a {type(prompts).__name__}", remedy="text, token ids, or a list")
-    several = list(prompts)
-    if several and (isinstance(several[0], int) or getattr(several[0], "ndim", None) == 0):  # of an array, too
+    several = listed(prompts)
+    if several is None:
+        raise wrong("prompts", prompts, "text, token ids, or a list")
+    if several and (isinstance(several[0], bool) or integer(several[0]) is not None):
         return [cast(Prompt, several)]
     return [cast(Prompt, p) for p in several]
 
 
 def _listed(messages: Any) -> list[Any]:
     """The messages of a conversation, or several conversations, as a list."""
-    if not isinstance(messages, Iterable) or isinstance(messages, (Mapping, str, bytes)):
-        raise UsageError(f"messages={messages!r:.80} is a {type(messages).__name__}", remedy=MESSAGES)
-    return list(messages)
+    several = listed(messages)
+    if several is None:
+        raise wrong("messages", messages, MESSAGES)
+    return list(several)
 
 
 def _spread(params: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
     if params is None or isinstance(params, SamplingParams):
         return [params or SamplingParams()] * count
-    if not isinstance(params, Sequence) or not all(isinstance(p, SamplingParams) for p in params):
-        raise UsageError(f"sampling_params={params!r:.80}", remedy="a SamplingParams, or one for each prompt")
-    if len(params) != count:
-        raise UsageError(f"{len(params)} sampling params for {count} prompts", remedy="give one, or one for each")
-    return list(params)
+    several = listed(params)
+    if several is None or not all(isinstance(p, SamplingParams) for p in several):
+        raise UsageError(f"sampling_params={shown(params)}", remedy="a SamplingParams, or one for each prompt")
+    if len(several) != count:
+        raise UsageError(f"{len(several)} sampling params for {count} prompts", remedy="give one, or one for each")
+    return list(several)

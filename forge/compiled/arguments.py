@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from forge.arguments import count, shown, wrong
 from forge.compiled.source import TensorSource
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
@@ -40,9 +41,9 @@ def model_of(model: Any) -> GGUFFile:
     if isinstance(model, Graph):
         raise UsageError("a model file was expected, and this is a Graph", remedy="forge.compile_graph(graph, ...)")
     if not isinstance(model, (str, os.PathLike)):
-        raise _wrong("model", model, "the path of a GGUF file, or a GGUFFile")
+        raise wrong("model", model, "the path of a GGUF file, or a GGUFFile")
     if not os.fspath(model) or "\0" in os.fsdecode(model):
-        raise UsageError(f"model={model!r:.80} is no path", remedy="the path of a GGUF file, or a GGUFFile")
+        raise UsageError(f"model={shown(model)} is no path", remedy="the path of a GGUF file, or a GGUFFile")
     return GGUFFile.open(model)
 
 
@@ -52,13 +53,13 @@ def graph_of(graph: Any) -> Graph:
         return graph
     if isinstance(graph, (str, os.PathLike, GGUFFile)):
         raise UsageError("a Graph was expected, and this is a model file", remedy="forge.compile(model, ...)")
-    raise _wrong("graph", graph, "a forge.graph.ir.Graph")
+    raise wrong("graph", graph, "a forge.graph.ir.Graph")
 
 
 def device_of(target: Any) -> Device:
     """The device that is compiled for. Raises what `find` raises."""
     if not isinstance(target, (str, DeviceTarget)) and not callable(getattr(target, "prepare", None)):
-        raise _wrong("target", target, "a name such as 'auto', 'cpu', 'gpu:1', 'gfx1100' or 'emulated:gfx1100'")
+        raise wrong("target", target, "a name such as 'auto', 'cpu', 'gpu:1', 'gfx1100' or 'emulated:gfx1100'")
     return find(target)
 
 
@@ -80,19 +81,12 @@ def kv_of(kv: Any, act: str, target: DeviceTarget) -> str:
 
 def memory_of(memory: Any) -> int | None:
     """Bytes that may be used; None for all that are free."""
-    return None if memory is None else _count("memory", memory, None)
-
-
-def switch_of(name: str, value: Any) -> bool:
-    """An option that is on or off."""
-    if not isinstance(value, bool):
-        raise _wrong(name, value, "True or False")
-    return value
+    return None if memory is None else count("memory", memory, 1, 2**63 - 1)
 
 
 def sizes_of(given: Mapping[str, Any], longest: int, target: DeviceTarget) -> Sizes:
     """The sizes that were `given` by the names of `Sizes`, or None each, of a model made for `longest` tokens."""
-    counts = {name: _count(name, value, LARGEST) for name, value in given.items() if value is not None}
+    counts = {name: count(name, value, 1, LARGEST) for name, value in given.items() if value is not None}
     context = counts.get("context", min(longest, DEFAULT_CONTEXT))
     if context > longest:
         raise UsageError(f"context={context}; the model was made for {longest} tokens")
@@ -110,7 +104,7 @@ def sizes_of(given: Mapping[str, Any], longest: int, target: DeviceTarget) -> Si
 def weights_of(weights: Any, graph: Graph) -> TensorSource:
     """The tensors that a graph's weights are made of; those that are given have the type that the graph says."""
     if weights is not None and not isinstance(weights, Mapping):
-        raise _wrong("weights", weights, "a mapping from tensors' names to tensors")
+        raise wrong("weights", weights, "a mapping from tensors' names to tensors")
     source = TensorSource(weights or {})
     leaves = list(graph.leaves("weight"))
     known = {part.name for leaf in leaves for part in leaf.parts}
@@ -124,21 +118,9 @@ def weights_of(weights: Any, graph: Graph) -> TensorSource:
     return source
 
 
-def _count(name: str, value: Any, most: int | None) -> int:
-    if type(value) is not int:
-        raise _wrong(name, value, "an int")
-    if value < 1 or (most is not None and value > most):
-        raise UsageError(f"{name}={value} is out of range", remedy=f"1 to {most}" if most else "at least 1")
-    return value
-
-
 def _one_of(name: str, value: Any, choices: tuple[str, ...], target: DeviceTarget) -> str:
     if value is None:
         return choices[0]
-    if value not in choices:
-        raise UsageError(f"{name}={value!r} on {target}", remedy=f"one of: {', '.join(choices)}")
-    return str(value)
-
-
-def _wrong(name: str, value: Any, wanted: str) -> UsageError:
-    return UsageError(f"{name}={value!r:.80} is a {type(value).__name__}", remedy=wanted)
+    if not isinstance(value, str) or value not in choices:
+        raise UsageError(f"{name}={shown(value)} on {target}", remedy=f"one of: {', '.join(choices)}")
+    return value

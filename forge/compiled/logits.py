@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from forge.arguments import integer, shown
 from forge.errors import UsageError
 from forge.runtime.batch import BatchBuilder
 from forge.runtime.params import SamplingParams
@@ -38,9 +39,11 @@ def sequence_logits(model: Asked, ids: Any, chunk: int | None) -> torch.Tensor:
 
     tokens = _checked(model, ids)
     most = min(model.max_tokens, model.limits.max_logits)
-    length = most if chunk is None else chunk
-    if type(length) is not int or not 1 <= length <= most:
-        raise UsageError(f"chunk={chunk!r}", remedy=f"1 to {most}, the rows of logits that a step of the model gives")
+    length = most if chunk is None else integer(chunk)
+    if length is None or not 1 <= length <= most:
+        raise UsageError(
+            f"chunk={shown(chunk)}", remedy=f"1 to {most}, the rows of logits that a step of the model gives"
+        )
     request = Request("logits", tokens, SamplingParams())
     request.pages, request.slot = list(range(-(-len(tokens) // model.page_size))), 0 if model.num_slots else -1
     builder = BatchBuilder(
@@ -74,7 +77,10 @@ def _borrowed(model: Asked, pages: int) -> Iterator[None]:
 def _checked(model: Asked, ids: Sequence[int] | np.ndarray | torch.Tensor) -> list[int]:
     import numpy as np
 
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except Exception as bad:  # rows of several lengths, a tensor of a device, an object's own
+        raise UsageError(f"ids={shown(ids)} are no array: {bad}", remedy="a row of at least one int") from bad
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
         raise UsageError(f"ids are {array.dtype}{list(array.shape)}", remedy="a row of at least one int")
     if not 0 <= array.min() <= array.max() < model.vocab_size:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from forge.arguments import wrong
 from forge.errors import FileFormatError, UsageError
 from forge.gguf.header import GGUFTensor, Header, read_header
 from forge.gguf.wire import format_error
@@ -44,8 +45,10 @@ class GGUFFile:
         """Read the headers of the model at `path`; any part of a split model finds the others.
 
         Raises FileFormatError (malformed, truncated, missing part; names the file and the byte offset) or
-        UnsupportedError (version, byte order or tensor type).
+        UnsupportedError (version, byte order or tensor type), UsageError for what is no path.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise wrong("path", path, "the path of a GGUF file")
         headers = _read_parts(Path(path))
         tensors: dict[str, GGUFTensor] = {}
         for header in headers:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
-from operator import index
 
+from forge.arguments import integers, shown
 from forge.errors import RequestError, UsageError
 from forge.runtime.completion import Completion, Tokenizer
 from forge.runtime.group import Group
@@ -57,8 +56,9 @@ class Admission:
         own = tuple(params.stop_token_ids or ())
         for name, tokens in (("the prompt", ids), ("stop_token_ids", own)):
             if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocab:
+                lowest, highest = shown(min(tokens)), shown(max(tokens))
                 raise RequestError(
-                    f"{name} has token ids from {min(tokens)} to {max(tokens)}; the model has {self._vocab} tokens",
+                    f"{name} has token ids from {lowest} to {highest}; the model has {self._vocab} tokens",
                     where=where,
                     remedy=f"give ids of 0 to {self._vocab - 1}",
                 )
@@ -86,9 +86,11 @@ class Admission:
 
 def _ids(request_id: str, prompt: Sequence[int]) -> list[int]:
     """A prompt given as token ids: ints, or what stands for one, as an element of an array does."""
-    if not isinstance(prompt, bytes):
-        with suppress(TypeError):
-            return [index(i) for i in prompt]
-    raise RequestError(
-        f"the prompt {prompt!r:.80} is neither text nor token ids", where=f"request {request_id!r}", remedy="give ints"
-    )
+    ids = integers(prompt)
+    if ids is None:
+        raise RequestError(
+            f"the prompt {shown(prompt)} is neither text nor token ids",
+            where=f"request {request_id!r}",
+            remedy="text, or a list of ints",
+        )
+    return ids

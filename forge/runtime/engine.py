@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forge.arguments import integer, shown
 from forge.errors import ForgeError, MemoryPlanError, NumericsError, StateLostError, UsageError
 from forge.runtime.admission import Admission
 from forge.runtime.completion import Completion, Tokenizer
@@ -64,10 +65,8 @@ class Engine:
         max_seqs: int | None = None,
         max_requests: int | None = None,
     ) -> None:
-        tokens = runner.max_tokens if max_batched_tokens is None else max_batched_tokens
-        seqs = runner.max_seqs if max_seqs is None else max_seqs
-        _within("max_batched_tokens", tokens, runner.max_tokens)
-        _within("max_seqs", seqs, runner.max_seqs)
+        tokens = _within("max_batched_tokens", max_batched_tokens, runner.max_tokens)
+        seqs = _within("max_seqs", max_seqs, runner.max_seqs)
         self._runner, self._tokens, self._seqs = runner, tokens, seqs
         self.stats = EngineStats()
         self._begin()
@@ -121,7 +120,7 @@ class Engine:
         try:
             interrupt = self._advance()
         except BaseException as error:
-            self._abandon(told(error))
+            self._end_all(told(error))
             interrupt = None if isinstance(error, Exception) else error
         if interrupt is not None:
             raise interrupt
@@ -288,7 +287,7 @@ class Engine:
             for child in unborn:
                 self._finish(child, reason, error)
 
-    def _abandon(self, error: ForgeError) -> None:
+    def _end_all(self, error: ForgeError) -> None:
         """A defect left nobody knows what half done: end all that was taken up, and hold nothing any more."""
         self._ahead = None
         self.scheduler.reset()
@@ -333,6 +332,9 @@ class Engine:
             completions.append(completion)
 
 
-def _within(name: str, value: int, limit: int) -> None:
-    if not 1 <= value <= limit:
-        raise UsageError(f"{name} is {value}", remedy=f"{name} is 1 to {limit}, which the model was opened with")
+def _within(name: str, value: int | None, limit: int) -> int:
+    """A limit of the engine's own, by default the runner's."""
+    found = limit if value is None else integer(value)
+    if found is None or not 1 <= found <= limit:
+        raise UsageError(f"{name} is {shown(value)}", remedy=f"{name} is 1 to {limit}, which the model was opened with")
+    return found

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from forge.arguments import count, shown, wrong
 from forge.errors import QueueFullError, UsageError
 from forge.runtime.admission import Admission
 from forge.runtime.group import Group
@@ -20,9 +21,8 @@ class Inbox:
     """
 
     def __init__(self, admission: Admission, max_requests: int | None = None) -> None:
-        if max_requests is not None and (type(max_requests) is not int or max_requests < 1):
-            raise UsageError(f"max_requests is {max_requests!r}", remedy="at least 1, or None for no bound")
-        self._admission, self._most = admission, max_requests
+        self._admission = admission
+        self._most = None if max_requests is None else count("max_requests", max_requests, 1, 2**63 - 1)
         self._names = itertools.count()
         # Guards the two below. Reentrant: the handler of a signal may close the service within.
         self._lock = threading.RLock()
@@ -52,6 +52,11 @@ class Inbox:
         A prompt given as ids may bring its text for the outputs. Raises RequestError or CacheFullError for what can
         never run, QueueFullError when there is no room now, UsageError for arguments that do not fit.
         """
+        if params is not None and not isinstance(params, SamplingParams):
+            raise wrong("params", params, "a SamplingParams")
+        for name, text in (("request_id", request_id), ("prompt_text", prompt_text)):
+            if text is not None and not isinstance(text, str):
+                raise wrong(name, text, "a str")
         with self._lock:
             self._check_room(1)
         if request_id is None:
@@ -68,13 +73,17 @@ class Inbox:
             self._check_room(len(groups))
             used = [i for i in ids if i in self._groups or ids.count(i) > 1]
             if used:
-                raise UsageError(f"request id {used[0]!r} is in use", remedy="give each running request its own id")
+                raise UsageError(
+                    f"request id {shown(used[0])} is in use", remedy="give each running request its own id"
+                )
             self._groups.update(zip(ids, groups, strict=True))
             self._news.extend((True, group) for group in groups)
         return ids
 
     def cancel(self, request_id: str) -> bool:
-        """Ask for the end of a request. False if there is none (any more)."""
+        """Ask for the end of a request. False if there is none (any more). Raises UsageError for what is no id."""
+        if not isinstance(request_id, str):
+            raise wrong("request_id", request_id, "a str")
         with self._lock:
             group = self._groups.get(request_id)
             if group is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from forge.arguments import integer, integers, listed, number, shown
 from forge.errors import UsageError
 
 
@@ -59,37 +59,54 @@ class SamplingParams:
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
 
     def __post_init__(self) -> None:
-        _integer("n", self.n, 1, 1024)
+        self._integer("n", 1, 1024)
         # Below 1e-5 the division of logits would leave float32's range; such a wish is greedy's.
-        if self.temperature != 0:
-            _real("temperature", self.temperature, 1e-5, 1e5, "0 (greedy), or 1e-5 to 1e5")
-        _real("top_p", self.top_p, 0.0, 1.0, "over 0, to 1", open_low=True)
-        _integer("top_k", self.top_k, -1, 2**31 - 1)
-        _real("min_p", self.min_p, 0.0, 1.0, "0 to 1")
-        _real("repetition_penalty", self.repetition_penalty, 0.0, 1e5, "over 0, to 1e5", open_low=True)
-        _real("presence_penalty", self.presence_penalty, -2.0, 2.0, "-2 to 2")
-        _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0, "-2 to 2")
-        if self.seed is not None:
-            _integer("seed", self.seed, 0, 2**64 - 1)
-        if self.max_tokens is not None:
-            _integer("max_tokens", self.max_tokens, 1, 2**31 - 1)
-        _integer("min_tokens", self.min_tokens, 0, 2**31 - 1 if self.max_tokens is None else self.max_tokens)
-        if self.logprobs is not None:
-            _integer("logprobs", self.logprobs, 0, 2**31 - 1)
+        if number(self.temperature) == 0:
+            object.__setattr__(self, "temperature", 0.0)
+        else:
+            self._real("temperature", 1e-5, 1e5, "0 (greedy), or 1e-5 to 1e5")
+        self._real("top_p", 0.0, 1.0, "over 0, to 1", open_low=True)
+        self._integer("top_k", -1, 2**31 - 1)
+        self._real("min_p", 0.0, 1.0, "0 to 1")
+        self._real("repetition_penalty", 0.0, 1e5, "over 0, to 1e5", open_low=True)
+        self._real("presence_penalty", -2.0, 2.0, "-2 to 2")
+        self._real("frequency_penalty", -2.0, 2.0, "-2 to 2")
+        for name, low, high in (("seed", 0, 2**64 - 1), ("max_tokens", 1, 2**31 - 1), ("logprobs", 0, 2**31 - 1)):
+            if getattr(self, name) is not None:
+                self._integer(name, low, high)
+        self._integer("min_tokens", 0, 2**31 - 1 if self.max_tokens is None else self.max_tokens)
+        for name in ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output"):
+            if not isinstance(getattr(self, name), bool):
+                raise self._wrong(name, "True or False")
         if self.n > 1 and self.temperature == 0:
-            raise _out_of_range("n", self.n, "1 when temperature is 0, as greedy samples are all the same")
-        stop = (self.stop,) if isinstance(self.stop, str) else _listed(self.stop)
+            raise self._wrong("n", "1 when temperature is 0, as greedy samples are all the same")
+        stop = (self.stop,) if isinstance(self.stop, str) else () if self.stop is None else listed(self.stop)
         if stop is None or not all(isinstance(s, str) and s for s in stop):
-            raise _out_of_range("stop", self.stop, "one string or a list of them, none of them empty")
-        ids = _listed(self.stop_token_ids)
-        if ids is None:
-            raise _out_of_range("stop_token_ids", self.stop_token_ids, "a list of token ids")
-        for token in ids:
-            _integer("stop_token_ids", token, 0, 2**31 - 1)
+            raise self._wrong("stop", "one string or a list of them, none of them empty")
+        ids = [] if self.stop_token_ids is None else integers(self.stop_token_ids)
+        if ids is None or not all(0 <= i < 2**31 for i in ids):
+            raise self._wrong("stop_token_ids", f"a list of token ids, 0 to {2**31 - 1}")
         if not isinstance(self.output_kind, RequestOutputKind):
-            raise _out_of_range("output_kind", self.output_kind, "a RequestOutputKind")
+            raise self._wrong("output_kind", "a RequestOutputKind")
         object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", ids)
+        object.__setattr__(self, "stop_token_ids", tuple(ids))
+
+    def _integer(self, name: str, low: int, high: int) -> None:
+        """Make the field the int that it stands for."""
+        found = integer(getattr(self, name))
+        if found is None or not low <= found <= high:
+            raise self._wrong(name, f"an integer, {low} to {high}")
+        object.__setattr__(self, name, found)
+
+    def _real(self, name: str, low: float, high: float, text: str, *, open_low: bool = False) -> None:
+        """Make the field the float that it stands for."""
+        found = number(getattr(self, name))
+        if found is None or not low <= found <= high or (open_low and found == low):
+            raise self._wrong(name, f"a number, {text}")
+        object.__setattr__(self, name, found)
+
+    def _wrong(self, name: str, wanted: str) -> UsageError:
+        return UsageError(f"SamplingParams: {name} is {shown(getattr(self, name))}", remedy=f"{name} is {wanted}")
 
     @property
     def penalized(self) -> bool:
@@ -99,25 +116,3 @@ class SamplingParams:
     def plain_greedy(self) -> bool:
         """Whether a sample is the index of the largest logit and nothing else is asked."""
         return self.temperature == 0 and self.logprobs is None and not self.penalized
-
-
-def _listed(values: object) -> tuple[object, ...] | None:
-    """What `values` lists, () if it is None; None if it is no list of anything."""
-    if values is None:
-        return ()
-    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, Mapping) else None
-
-
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _out_of_range(name, value, f"an integer, {low} to {high}")
-
-
-def _real(name: str, value: object, low: float, high: float, text: str, *, open_low: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high or (open_low and value == low):  # type: ignore[operator]
-        raise _out_of_range(name, value, f"a number, {text}")
-
-
-def _out_of_range(name: str, value: object, text: str) -> UsageError:
-    return UsageError(f"SamplingParams: {name} is {value!r}", remedy=f"{name} is {text}")

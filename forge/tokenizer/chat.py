@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from forge.arguments import shown, switch, wrong
 from forge.errors import TokenizerError, UsageError
 from forge.gguf import GGUFFile
 from forge.tokenizer.marks import Marker, restored
@@ -82,10 +83,9 @@ class ChatTemplates:
                 messages, marker=marker, **({"add_generation_prompt": add_generation_prompt} | named | more)
             )
         check_roles(messages)
-        if not isinstance(add_generation_prompt, bool):
-            raise UsageError(f"add_generation_prompt={add_generation_prompt!r:.80}", remedy="True or False")
+        switch("add_generation_prompt", add_generation_prompt)
         if tools is not None and not (isinstance(tools, (list, tuple)) and all(isinstance(t, Mapping) for t in tools)):
-            raise UsageError(f"tools={tools!r:.80}", remedy='a list of {"type": "function", "function": {...}}')
+            raise UsageError(f"tools={shown(tools)}", remedy='a list of {"type": "function", "function": {...}}')
         name, source = self._choose(template, tools)
         traits = self._traits(name)
         given = {"messages": normal(messages, traits), **extra} | ({"tools": tools} if tools else {})
@@ -110,6 +110,8 @@ class ChatTemplates:
         return self._known[name]
 
     def _choose(self, template: str | None, tools: object) -> tuple[str, str]:
+        if template is not None and not isinstance(template, str):
+            raise wrong("template", template, "the name of one of the model's templates")
         name = template
         if name is None:
             name = _FOR_TOOLS if tools and _FOR_TOOLS in self.sources else DEFAULT
@@ -127,7 +129,7 @@ class ChatTemplates:
 def _checked(more: Any, given: Collection[str]) -> dict[str, Any]:
     """The keywords of chat_template_kwargs."""
     if not isinstance(more, Mapping) or not all(isinstance(key, str) for key in more):
-        raise UsageError(f"chat_template_kwargs={more!r:.80}", remedy='a mapping such as {"enable_thinking": False}')
+        raise UsageError(f"chat_template_kwargs={shown(more)}", remedy='a mapping such as {"enable_thinking": False}')
     twice = [key for key in more if key in given or key in ("messages", "marker", "chat_template_kwargs")]
     if twice:
         raise UsageError(f"chat_template_kwargs gives {twice[0]!r}, which is given already", remedy="give it once")

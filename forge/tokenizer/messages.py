@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from forge.arguments import shown
 from forge.errors import UsageError
 
 Message = dict[str, Any]
@@ -39,7 +40,7 @@ def check_roles(messages: Sequence[Any]) -> None:
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise UsageError(
-                f"messages[{i}] is {message!r:.80}", remedy='a message looks like {"role": "user", "content": "..."}'
+                f"messages[{i}] is {shown(message)}", remedy='a message looks like {"role": "user", "content": "..."}'
             )
 
 
@@ -94,7 +95,7 @@ def _part(where: str, part: Any) -> str:
         raise UsageError(f"{where} is a {type(part).__name__}", remedy=_CONTENT)
     kind = part.get("type", "text")
     if not isinstance(kind, str) or kind not in _TEXTS:
-        raise UsageError(f"{where} is of the type {kind!r:.80}; the model reads text alone", remedy=_CONTENT)
+        raise UsageError(f"{where} is of the type {shown(kind)}; the model reads text alone", remedy=_CONTENT)
     text = part.get(_TEXTS[kind])
     if not isinstance(text, str):
         raise UsageError(f"{where} has no text under {_TEXTS[kind]!r}", remedy=_CONTENT)
@@ -111,7 +112,7 @@ def _call(where: str, call: Any, wants: Wants) -> Message:
 
 def _function(where: str, function: Any, wants: Wants) -> Message:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise UsageError(f"{where} is {function!r:.80}, which names no function", remedy=_CALL)
+        raise UsageError(f"{where} is {shown(function)}, which names no function", remedy=_CALL)
     given = function.get("arguments")
     if isinstance(given, str) and given.strip() and not wants.objects:
         return dict(function)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
+from forge.arguments import integer, listed, shown, wrong
 from forge.errors import UsageError
 from forge.gguf import GGUFFile
 from forge.tokenizer.chat import ChatTemplates
@@ -96,7 +97,7 @@ class Tokenizer:
 
     def _ids(self, text: str, specials: Sequence[tuple[str, int]], mark: str = "") -> list[int]:
         if not isinstance(text, str):
-            raise UsageError(f"text={text!r:.80} is a {type(text).__name__}", remedy="a str")
+            raise wrong("text", text, "a str")
         try:
             text.encode()
         except UnicodeEncodeError as bad:
@@ -130,7 +131,10 @@ class Tokenizer:
         they were; ids without a bos continue a text and keep it. No other space is touched.
         """
         raw, at_start, after_bos = bytearray(), True, False
-        for token in ids:
+        tokens = listed(ids)
+        if tokens is None:
+            raise wrong("ids", ids, "a list of token ids")
+        for token in tokens:
             raw += self._show(token, after_bos, skip_special)
             after_bos, at_start = at_start and token == self.bos_id, False
         return raw.decode("utf-8", "replace")
@@ -141,10 +145,11 @@ class Tokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that `token` stands for; of a control token, its name's; of one that only the model has, none."""
-        if isinstance(token, int) and self.vocab_size <= token < self._rows:
+        found = integer(token)
+        if found is None or not 0 <= found < max(self.vocab_size, self._rows):
+            raise UsageError(f"token id {shown(token)} is out of range; the vocabulary has {self.vocab_size} tokens")
+        if found >= self.vocab_size:
             return b""
-        if not 0 <= token < self.vocab_size:
-            raise UsageError(f"token id {token} is out of range; the vocabulary has {self.vocab_size} tokens")
         return self.vocabulary.piece(token)
 
     def apply_chat_template(
