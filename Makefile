@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+SEED ?= 1
 
-.PHONY: demo test lint types unit interpret amd mutants goldens clean
+.PHONY: demo test lint types unit interpret amd mutants fuzz soak goldens clean
 
 demo: .venv/installed
 	$(BIN)/forge run < /dev/null
@@ -34,6 +35,14 @@ amd: .venv/installed
 # Deliberate faults, each of which a test must see. Slow; not part of `test`.
 mutants: .venv/installed tests/models/tiny-code-Q8_0.gguf
 	$(BIN)/python tests/mutants.py
+
+# A hundred thousand bent model files, each of which is read or refused. Slow; not part of `test`.
+fuzz: .venv/installed
+	PYTHONPATH=. $(BIN)/python tests/fuzz.py --seed $(SEED)
+
+# A service under load for five minutes, of which nothing may be lost. Slow; not part of `test`.
+soak: .venv/installed
+	PYTHONPATH=. $(BIN)/python tests/soak.py --seed $(SEED)
 
 # The written-down graphs and plans, after a change that is meant.
 goldens: .venv/installed
