@@ -30,7 +30,6 @@ REASONS: Final = {
     r"s_cbranch_cdbg\w+": "debuggers are not modelled",
     r"s_barrier_(init|join|leave|signal_isfirst)|s_get_barrier_state": "a workgroup has one barrier here",
     r"s_wakeup|s_sleep_var|s_alloc_vgpr|s_subvector_loop_\w+|s_cbranch_([ig]_fork|join)": "scheduling is fixed",
-    r"s_get_shader_cycles\w*": "there is no clock",
     r"s_atc_probe\w*": "there are no pages of memory to probe",
     r"v_cvt_scalef32_\w+": "conversions of fp6, and of blocks, are not modelled",
     r"v_cvt_sr_\w+": "stochastic rounding: the pseudocode does not tell it wholly",

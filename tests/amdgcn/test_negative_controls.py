@@ -25,7 +25,7 @@ from amdgcn.patched import (
 
 from forge.amdgcn.bridge import emulate
 from forge.amdgcn.emulate import Checks
-from forge.amdgcn.trap import BARRIER, MISALIGNED, OUT_OF_BOUNDS, RACE, SPIN, UNINITIALIZED, UNKNOWN, WAIT
+from forge.amdgcn.trap import BARRIER, LIMIT, MISALIGNED, OUT_OF_BOUNDS, RACE, SPIN, UNINITIALIZED, UNKNOWN, WAIT
 from forge.errors import EmulationError, NumericsError
 from forge.graph.types import DTYPES, TensorType
 from forge.language import interpreted
@@ -307,6 +307,7 @@ def test_a_loop_without_an_end_traps(arch):
     emulate(launch(_count, x, 40, 3), TARGETS[arch])
     assert int(x) == 42
     trapped(SPIN, emulate, launch(_count, x, 40, 0), TARGETS[arch], Checks(limit=5000))
+    trapped(LIMIT, emulate, launch(_count, x, 40, 3), TARGETS[arch], Checks(limit=10))
 
 
 # Code that is not what it says

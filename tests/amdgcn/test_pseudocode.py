@@ -36,9 +36,9 @@ NOT_TRANSLATED = {
         v_fma_mix_f32 v_fma_mixhi_f16 v_fma_mixlo_f16 v_mad_mix_f32 v_mad_mixhi_f16 v_mad_mixlo_f16""",
     "results wider than 64 bits": "v_mqsad_u32_u8",
     "the text is not enough to tell (stochastic rounding, a byte of the old result), and nothing emits it": """
-        v_cvt_pkaccum_u8_f32 v_cvt_sr_bf16_f32 v_cvt_sr_bf8_f32 v_cvt_sr_f16_f32 v_cvt_sr_fp8_f32 v_trig_preop_f64""",
+        v_cvt_pkaccum_u8_f32 v_cvt_sr_bf16_f32 v_cvt_sr_bf8_f32 v_cvt_sr_f16_f32 v_cvt_sr_fp8_f32""",
 }
-MATRIX_OR_BLOCK_SCALED = re.compile(r"v_\w*(mfma|wmma|smfmac|swmmac)\w*|v_cvt_scalef32_\w*")
+MATRIX_OR_BLOCK_SCALED = re.compile(r"v_\w*(mfma|wmma|smfmac|swmmac)\w*|v_cvt_scalef32_(sr|2xpk16|pk32)_\w*")
 MISSING = {name: why for why, names in NOT_TRANSLATED.items() for name in names.split()}
 
 
@@ -200,8 +200,10 @@ SPOTS: list[tuple[str, str, tuple[np.ndarray, ...], tuple[list[int], ...]]] = [
     ("rdna3", "v_ldexp_f32", (f32(1.5, 1, 2**-149), u32(-2, -149, 200)), (f32(0.375, 2**-149, 2**51)[0].tolist(),)),
     ("rdna3", "v_pk_add_i16", (u32(0x7FFF_FFFF), u32(0x0001_0001)), ([0x8000_0000],)),
     ("cdna", "v_pk_mov_b32", (u64(1 << 32 | 2), u64(3 << 32 | 4), u32(0b10)), ([3 << 32 | 2],)),
-    ("rdna4", "v_cvt_pk_fp8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(8)), ([0xC038AAAA],)),
-    ("rdna4", "v_cvt_pk_fp8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(0)), ([0xAAAAC038],)),
+    ("rdna4", "v_cvt_pk_fp8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(8), u32(0)), ([0xC038AAAA],)),
+    ("rdna4", "v_cvt_pk_fp8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(0), u32(0)), ([0xAAAAC038],)),
+    ("rdna4", "v_cvt_pk_fp8_f32", (f32(1e9), f32(-500), u32(0), u32(0), u32(1)), ([0xFE7E],)),
+    ("cdna", "v_cvt_pk_bf8_f32", (f32(1), f32(-2), u32(0xAAAAAAAA), u32(0), u32(0)), ([0xAAAAC440],)),
     ("rdna3", "v_div_scale_f32", (f32(1, 1), f32(1, 1), f32(2**96, 2**95)), (f32(2**64, 1)[0].tolist(), [1, 0])),
     ("rdna3", "s_bitset1_b64", (u32(40), u64(1)), ([1 << 40 | 1],)),
     ("rdna3", "v_frexp_exp_i32_f32", (f32(1e-40, 0, 8, np.inf),), ([2**32 - 132, 0, 4, 0],)),

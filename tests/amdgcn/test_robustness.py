@@ -387,8 +387,8 @@ def test_sizes_beyond_every_device_are_refused_and_not_allocated(sizes, what, mo
     load = emulator.load
 
     def corrupted(*args):
-        code, steps = load(*args)
-        return replace(code, **sizes), steps
+        code, *rest = load(*args)
+        return replace(code, **sizes), *rest
 
     monkeypatch.setattr(emulator, "load", corrupted)
     with pytest.raises((EmulationError, UnsupportedError), match=what):

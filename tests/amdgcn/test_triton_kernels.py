@@ -14,8 +14,6 @@ import triton.language as tl
 
 from forge.amdgcn.bridge import emulate
 from forge.amdgcn.emulate import Checks
-from forge.amdgcn.trap import UNKNOWN
-from forge.errors import EmulationError
 from forge.language import interpreted
 from forge.lower.launch import Launch
 from forge.target import TARGETS
@@ -359,13 +357,6 @@ def test_transcendental_functions(arch, type):
     ])  # fmt: skip
     bound = 2e-6 if type == torch.float32 else 1e-13  # the ISA's own f32 functions err by an ulp or two of their range
     assert ((y - expected).abs() <= bound * (1 + expected.abs()))[0 if turn else 2 :].all()
-
-
-def test_what_has_no_emulation_is_refused_by_name():
-    x, y = torch.ones(256).double(), torch.empty(8, 256, dtype=torch.float64)
-    with pytest.raises(EmulationError, match="v_trig_preop_f64 of gfx1100 has no emulation") as caught:
-        run("gfx1100", _functions, x, y, N=256, TURN=True)
-    assert caught.value.kind == UNKNOWN
 
 
 @triton.jit

@@ -85,7 +85,7 @@ def _sources(instruction: Instruction, operands: Mapping[str, Operand], computes
         elif role == "S0" and instruction.name in _AND_NOT and _is_exec(operands["S1"]):
             continue  # how lane masks are merged: of the first, lanes that are active are cleared
         elif instruction.name.startswith("v_pk_") and operand.bits == 64:
-            yield from _chosen(operand, instruction.fields)
+            yield from _chosen(operand, instruction)
         else:
             yield operand
 
@@ -160,10 +160,11 @@ def _shifted(instruction: Instruction, rdna: bool) -> tuple[tuple[int, int], ...
     return () if unread is None else ((_bits([_part(value, unread)], rdna), 0),)
 
 
-def _chosen(operand: Operand, fields: Mapping[str, int]) -> Iterator[Operand]:
-    """The registers of a pair that op_sel and op_sel_hi choose."""
+def _chosen(operand: Operand, instruction: Instruction) -> Iterator[Operand]:
+    """The registers of a pair that op_sel and op_sel_hi choose; v_pk_mov takes one of each pair."""
     number = int(operand.role[1])
-    for half in {fields.get(name, 0) >> number & 1 for name in ("opsel", "opsel_hi")}:
+    names = ("opsel",) if "mov" in instruction.name else ("opsel", "opsel_hi")
+    for half in {instruction.fields.get(name, 0) >> number & 1 for name in names}:
         yield _part(operand, half)
 
 
