@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from forge.allocation import memory_told
 from forge.compiled.budget import Budget
 from forge.errors import MemoryPlanError, UsageError
 from forge.graph.ir import Graph
@@ -149,7 +150,7 @@ class CompiledModel:
     def load(self, progress: Progress | None = None) -> Executable:
         """Load weights and allocate memory, once; on a GPU other processes compile the first steps' kernels meanwhile.
 
-        Raises DeviceError if the target is not the device at hand.
+        Raises DeviceError if the target is not the device at hand, MemoryPlanError where memory runs out.
         """
         from forge.lower.ahead import Ahead
         from forge.lower.executable import Executable
@@ -161,10 +162,11 @@ class CompiledModel:
                     device, storages = self.device, self.plan.weights
                 self._ahead = Ahead(self.plan, self.on) if self._compiles else None
                 try:
-                    weights = load_weights(storages, self.source, device, progress)
-                    if self._ahead is not None:
-                        self._ahead.collected()
-                    self._executable = Executable(self.plan, weights, self.on, self._ahead)
+                    with memory_told(f"loading {self.model.name}"):
+                        weights = load_weights(storages, self.source, device, progress)
+                        if self._ahead is not None:
+                            self._ahead.collected()
+                        self._executable = Executable(self.plan, weights, self.on, self._ahead)
                 except BaseException:
                     self._drop_ahead()
                     raise
@@ -220,7 +222,8 @@ class CompiledModel:
         """
         from forge.compiled.logits import sequence_logits
 
-        return sequence_logits(self, ids, chunk)
+        with memory_told(f"logits of {self.model.name}"):
+            return sequence_logits(self, ids, chunk)
 
     @cached_property
     def _first_axes(self) -> dict[str, str]:

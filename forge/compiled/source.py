@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import FileFormatError, GraphError, UsageError
 from forge.gguf import GGUFFile
+from forge.gguf.header import stamp_of
 from forge.graph.ir import Node
 from forge.graph.types import TensorType
 
@@ -17,24 +18,25 @@ if TYPE_CHECKING:
 
 
 class GGUFSource:
-    """Weights from a GGUF file's memory map. Implements `forge.lower.weights.Source`."""
+    """Weights read from a GGUF file, as it was when it was opened. Implements `forge.lower.weights.Source`."""
 
     def __init__(self, gguf: GGUFFile) -> None:
         self._tensors = gguf.tensors  # they outlive the file's being closed
 
     def raw(self, name: str) -> torch.Tensor:
+        import numpy as np
         import torch
 
         found = self._tensors[name]
         rows = found.type.numel // found.type.concrete()[-1]
-        with warnings.catch_warnings():  # torch warns that the map is read-only; nothing writes to it
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(found.data).view(rows, -1)
+        raw = np.empty(found.type.nbytes, np.uint8)  # not the map: what becomes of the file is no matter afterwards
+        self.read(name, 0, raw)
+        return torch.from_numpy(raw).view(rows, -1)
 
     def read(self, name: str, start: int, out: np.ndarray) -> None:
         """Read from the file itself: a page of the map that cannot be read would end the process.
 
-        Raises FileFormatError where the file has become shorter, or cannot be read.
+        Raises FileFormatError where the file has changed since it was opened, or cannot be read.
         """
         found, done = self._tensors[name], 0
         place = f"{found.path}, tensor {name}, byte {found.offset + start}"
@@ -50,8 +52,13 @@ class GGUFSource:
                             remedy="do not change a model file that is in use",
                         )
                     done += count
+                changed = stamp_of(os.fstat(file.fileno())) != found.stamp
         except OSError as error:
             raise FileFormatError(f"the file cannot be read: {error}", where=place, remedy="check the disk") from error
+        if changed:
+            raise FileFormatError(
+                "the file was changed after it was opened", where=place, remedy="open it again, when it is complete"
+            )
 
     def type_of(self, name: str) -> TensorType:
         return self._tensors[name].type

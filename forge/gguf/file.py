@@ -30,9 +30,11 @@ _MISSING = object()
 class GGUFFile:
     """The metadata and tensors of a model. Immutable; any thread may read it.
 
-    Tensor data and arrays of numbers are read-only views on the memory map: nothing is copied, and a page is read
-    when it is first touched. `close` drops the file's own references; a tensor still held elsewhere stays valid, and
-    the map goes with the last of them. The file must not be truncated while it is mapped.
+    Tensor data are read-only views on the memory map: nothing is copied, and a page is read when it is first touched.
+    Metadata are copied, arrays of numbers too, and so are the weights of a model that is loaded.
+
+    `close` drops the file's own references; a tensor still held elsewhere stays valid, and the map goes with the last
+    of them. The file must not be truncated while it is mapped.
     """
 
     def __init__(self, path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, GGUFTensor]) -> None:

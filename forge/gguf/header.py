@@ -43,6 +43,14 @@ _OTHERS = {  # what other files begin with, and what to do about them
 }
 
 
+Stamp = tuple[int, int, int]
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What tells a file from a changed one: which it is, its bytes, and when it was last written."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class GGUFTensor:
     """A tensor of a model file: its type, and its bytes as a read-only view on the map, in the file's own layout."""
@@ -53,6 +61,8 @@ class GGUFTensor:
     path: Path
     offset: int
     """Byte offset of `data` in the file `path`."""
+    stamp: Stamp
+    """Of the file when it was opened."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +76,18 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Map the file and read its header. Raises FileFormatError or UnsupportedError; see the module's text."""
-    cursor = Cursor(path, data := _map(path))
+    data, stamp = _map(path)
+    cursor = Cursor(path, data)
     tensor_count, metadata_count = _read_preamble(cursor)
     metadata = _read_metadata(cursor, metadata_count)
     alignment = _alignment(cursor, metadata)
     types = {d.gguf: d for d in DTYPES.values() if d.gguf is not None}
     infos = [_read_info(cursor, i, alignment, types) for i in range(tensor_count)]
     start = -(-cursor.position // alignment) * alignment
-    return Header(path, MappingProxyType(metadata), _place(cursor, data, infos, start))
+    return Header(path, MappingProxyType(metadata), _place(cursor, data, infos, start, stamp))
 
 
-def _map(path: Path) -> Bytes:
+def _map(path: Path) -> tuple[Bytes, Stamp]:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -96,7 +107,7 @@ def _map(path: Path) -> Bytes:
         raise FileFormatError("the file may not be read", where=str(path), remedy="get the right to read it") from bad
     except (OSError, ValueError) as bad:  # ValueError: a NUL in the path
         raise FileFormatError(f"the file cannot be read: {bad}", where=str(path), remedy="check the path") from bad
-    return mapped.view(np.ndarray)
+    return mapped.view(np.ndarray), stamp_of(status)
 
 
 def _read_preamble(cursor: Cursor) -> tuple[int, int]:
@@ -189,7 +200,7 @@ def _read_info(
 
 
 def _place(
-    cursor: Cursor, data: Bytes, infos: list[tuple[str, TensorType, int, int]], start: int
+    cursor: Cursor, data: Bytes, infos: list[tuple[str, TensorType, int, int]], start: int, stamp: Stamp
 ) -> tuple[GGUFTensor, ...]:
     """Views of the tensors' bytes, once every extent is known to lie in the file and apart from the others."""
     seen: set[str] = set()
@@ -209,6 +220,6 @@ def _place(
         if begin < end:
             raise cursor.error(f"the tensors {first!r} and {second!r} overlap at byte {begin}", place)
     return tuple(
-        GGUFTensor(name, kind, data[start + offset : start + offset + kind.nbytes], cursor.path, start + offset)
+        GGUFTensor(name, kind, data[start + offset : start + offset + kind.nbytes], cursor.path, start + offset, stamp)
         for name, kind, offset, _ in infos
     )

@@ -179,7 +179,7 @@ class Cursor:
         nbytes = count * layout.size
         self.require(nbytes, f"{what} ({count} items)", start)
         self.claim("numbers in arrays", count, what, start)
-        numbers = self._data[self.position : self.position + nbytes].view(np.dtype(layout.format))
+        numbers = self._data[self.position : self.position + nbytes].copy().view(np.dtype(layout.format))
         if boolean:
             bad = int(np.argmax(numbers > 1)) if count else 0
             if count and numbers[bad] > 1:

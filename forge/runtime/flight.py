@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from forge.allocation import out_of_memory
 from forge.errors import DefectError, ForgeError, MemoryPlanError
 from forge.runtime.batch import NONE_KEPT, BatchBuilder
 from forge.runtime.pages import PagePool
@@ -107,7 +108,7 @@ def told(error: BaseException) -> ForgeError:
     """What ended a step, or a request in it, as one of our errors."""
     if isinstance(error, ForgeError):
         return error
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error):
         remedy = "open the model with fewer pages, or smaller max_batched_tokens or max_seqs"
         return MemoryPlanError(str(error), where="a step of the engine", remedy=remedy)
     return DefectError(error, where="a step of the engine")
