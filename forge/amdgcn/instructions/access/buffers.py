@@ -57,7 +57,7 @@ def bind(instruction: Instruction, arch: str) -> Run:
     if what == "store":
         return storing(pieces, form, [operands["DATA"]])
     if to_lds:
-        return loading_to_lds(pieces, form, fields["offset"])
+        return loading_to_lds(pieces, form, fields["offset"], arch)
     return loading(pieces, form, operands["D0"])
 
 

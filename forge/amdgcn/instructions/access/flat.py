@@ -47,7 +47,7 @@ def bind(instruction: Instruction, arch: str) -> Run:
     if what == "store":
         return storing(pieces, form, [operands["DATA"]])
     if what == "load_lds" or instruction.fields.get("lds"):
-        return loading_to_lds(pieces, form, instruction.fields["offset"])
+        return loading_to_lds(pieces, form, instruction.fields["offset"], arch)
     return loading(pieces, form, operands["D0"])
 
 

@@ -155,17 +155,18 @@ def changing(pieces: Pieces, atomic: Atomic, operands: Sequence[tuple[Operand, i
     return change
 
 
-def loading_to_lds(pieces: Pieces, form: Width, offset: int) -> Run:
+def loading_to_lds(pieces: Pieces, form: Width, offset: int, arch: str) -> Run:
     """A load that goes to LDS: lane i's dwords to M0 + offset + i * bytes, a narrow value as a dword.
-    Lanes out of a buffer's range store their 0 as well. Only CDNA has it."""
+    Lanes out of a buffer's range store their 0 as well. Only CDNA has it; gfx950, of a larger LDS, takes all of M0."""
     size = max(4, form.size)
+    reach = np.uint32(0xFFFFFFFF if arch == "gfx950" else 0xFFFF)
 
     def load(w: Waves) -> None:
         parts = [place.load(address, lanes, piece) for place, address, lanes, piece in pieces(w)]
         value = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if form.size < 4:
             value = extended(value[0], form)[None]
-        address = (w.sgpr[CDNA_M0] & np.uint32(0xFFFF)) + lane_ids(w.lanes) * np.uint32(size)
+        address = (w.sgpr[CDNA_M0] & reach) + lane_ids(w.lanes) * np.uint32(size)
         w.lds.at(w.group, w.ids, offset).store(address, active(w), size, value)
 
     return load
