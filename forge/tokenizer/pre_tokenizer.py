@@ -17,13 +17,13 @@ from forge.gguf import GGUFFile
 from forge.tokenizer.splits import SPLITS, Split
 from forge.visible import visible
 
-# By the SHA-256 of the merges, joined with newlines. Source: the vocabularies that come with llama.cpp.
+# By the SHA-256 of the merges, joined with newlines. Source: the vocabularies that come with llama.cpp, but for MPT's,
+# whose merges are GPT-NeoX's too: llama.cpp splits those otherwise.
 KNOWN: Mapping[str, str] = MappingProxyType(
     {
         "0cd100e0ab7dbd83c3b668a7cfb2aed1f63f2aec66dae6ec4b63de2c552bb82d": "llama-bpe",  # Llama 3
         "bbeef245f0b03a9613753068e5799c2496290005594c68f09eed68feedbe6d1f": "qwen2",
         "04e3597d7996f292ca9b8b7285ca4d58a6ae171ac47d73fc7140ceb0c7a6bbc0": "gpt-2",
-        "0a1f07b1d32153dcdf48f57189b0c217a69b11e11a3bee8a053861987e1640e4": "mpt",  # GPT-NeoX
         "1101bfa1f9e8faaa15ffbdd1ae5de6a48b1f1ec10e97795cb0d946ba34008cae": "command-r",
         "cb5bed793622288a0e1b699c5c4edad6ab40c361a3f52d3c645ae3f9806388e3": "deepseek-llm",
         "3c86e94c54c92cfe01551f9be25d55b07d2aed8826a04b4036b7a0adc9af6324": "deepseek-coder",
