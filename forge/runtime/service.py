@@ -35,9 +35,7 @@ from forge.runtime.group import Group
 from forge.runtime.interrupts import Held, interrupts_held
 from forge.runtime.output import RequestOutput
 from forge.runtime.params import RequestOutputKind, SamplingParams
-from forge.runtime.streams import AsyncStream, Event, Stream, raised
-
-Prompt = str | Sequence[int]
+from forge.runtime.streams import AsyncStream, Event, Prompt, Stream, raised
 
 
 class Service:

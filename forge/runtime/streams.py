@@ -10,18 +10,32 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from forge.errors import ForgeError, UsageError
 from forge.runtime.group import Group
 from forge.runtime.output import RequestOutput
 from forge.runtime.params import SamplingParams
 
-if TYPE_CHECKING:
-    from forge.runtime.service import Prompt, Service
-
+Prompt = str | Sequence[int]
 Event = RequestOutput | BaseException | None  # None: the request was left
+
+
+class Steps(Protocol):
+    """What streams need of the service."""
+
+    def prepare(self, prompt: Prompt, params: SamplingParams) -> Group: ...
+
+    def begin(
+        self, group: Group, deliver: Callable[[Event], None], queued: Callable[[str], None], *, of_loop: bool = False
+    ) -> None: ...
+
+    def next(self, events: deque[Event]) -> RequestOutput | None: ...
+
+    def leave(self, requests: Sequence[str]) -> None: ...
+
+    def left(self, request: str) -> None: ...
 
 
 def raised(event: Event) -> RequestOutput | None:
@@ -36,7 +50,7 @@ def raised(event: Event) -> RequestOutput | None:
 class Stream:
     """The outputs of one request, which is queued when the first of them is asked for. Read by one thread at a time."""
 
-    def __init__(self, service: Service, group: Group) -> None:
+    def __init__(self, service: Steps, group: Group) -> None:
         self._service = service
         self._group: Group | None = group  # until it is queued
         self._request: str | None = None  # while it is queued or runs
@@ -91,7 +105,7 @@ class Stream:
 class AsyncStream:
     """The same for an event loop. The prompt is encoded, and checked, when the first output is asked for."""
 
-    def __init__(self, service: Service, prompt: Prompt, params: SamplingParams) -> None:
+    def __init__(self, service: Steps, prompt: Prompt, params: SamplingParams) -> None:
         self._service = service
         self._asked: tuple[Prompt, SamplingParams] | None = (prompt, params)  # until it is queued
         self._request: str | None = None  # while it is queued or runs
