@@ -154,7 +154,7 @@ NO_IDS = [[1.5, 2.7], [Fraction(3, 2)], [2.0], [True, False], {1: 2}, {1, 2}, by
 NO_IDS += [[np.float32(1)], np.array([1.0]), np.array([True]), torch.tensor([1.0]), torch.tensor([[1]]), [Decimal(1)]]
 
 
-@pytest.mark.parametrize("ids", NO_IDS, ids=repr)
+@pytest.mark.parametrize("ids", NO_IDS, ids=lambda given: repr(given).split(" at ")[0])
 def test_what_is_no_integer_is_no_id(ids, llm):
     for params in (ONE, dataclasses.replace(ONE, repetition_penalty=1.2)):
         with pytest.raises(RequestError, match="is neither text nor token ids"):
