@@ -22,7 +22,7 @@ from forge.graph.rewrite import expand
 from forge.graph.types import TensorType
 from forge.kernels import load
 from forge.lower.memory import Arena, plan_arena
-from forge.lower.select import Selection, find, unserved
+from forge.lower.select import Selection, find, require_finite, unserved
 from forge.lower.sizes import Sizes
 from forge.target import DeviceTarget
 from forge.tune.store import TuningStore
@@ -128,6 +128,9 @@ class Composer:
     """Gives a graph lowered at any sizes, with nothing fused if `plain`. One thread may use it at a time."""
 
     def __init__(self, graph: Graph, target: DeviceTarget, store: TuningStore, *, plain: bool = False) -> None:
+        for node in graph.calls():
+            assert node.op is not None
+            require_finite(node.op, node.attrs)
         self._target, self._store = target, store
         fused: dict[Op | None, None] = {}  # those of the graph before others that replace as much
         self._parts = expand(graph, lambda node: fused.setdefault(node.op) is None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
-from forge.errors import GraphError, UnsupportedError
+from forge.errors import GraphError, ShapeError, UnsupportedError
 from forge.graph.op import Call, Kernel, Op, Types
 from forge.graph.types import TensorType
 from forge.lower.launch import Launch, Site, Task
@@ -60,8 +61,17 @@ class Selection:
         return f"{self.kernel.name}[{config}]" + (f" ({self.choice.origin})" if config else "")
 
 
+def require_finite(op: Op, attrs: Mapping[str, Any]) -> None:
+    """Raise ShapeError for an attribute that is NaN or infinite."""
+    for name, value in attrs.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(isfinite(n) for n in numbers if isinstance(n, float)):
+            raise ShapeError(f"{op.name}: {name}={value!r} is not finite", remedy="a finite number")
+
+
 def call_of(op: Op, types: Types, attrs: Mapping[str, Any], target: DeviceTarget) -> Call:
-    """A call with its result types inferred. Raises ShapeError."""
+    """A call with its result types inferred. Raises ShapeError, also for attributes that are not finite."""
+    require_finite(op, attrs)
     return Call(op, types, op.infer(types, attrs), attrs, target)
 
 
