@@ -59,6 +59,8 @@ def test_opcheck_passes(op, case):
     tests = ["test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic"]
     if any(r.isnan().any() for r in results):  # which opcheck takes for a difference between two runs
         tests.remove("test_aot_dispatch_dynamic")
+    if any(v is not None and v.dtype == torch.float8_e4m3fn for v in values):
+        tests.remove("test_schema")  # which compares by arithmetic that torch has not for this type
     torch.library.opcheck(getattr(overloads, op.key), tuple(values), dict(case.attrs), test_utils=tests)
 
 

@@ -20,7 +20,7 @@ def _types(q, kv, page_table, query_start, query_len, context_len, *, scale, win
     expect(q.rank == 3 and q.dtype.fits_f32, "q must be f32, f16 or bf16 [T,H,E]")
     expect(kv.rank == 5 and kv.shape[0] == 2, "kv must be [2,P,K,B,E]")
     expect(kv.dtype.fits_f32 or kv.dtype.codes, "kv must be f32, f16, bf16, i8 or e4m3")
-    expect(isinstance(q.shape[2], int), "the width of a head must be known")
+    expect(not isinstance(q.shape[2], Sym), "the width of a head must be known")
     expect(kv.shape[4] == row_width(q.shape[2], kv.dtype), "q and kv must have one head width")
     expect(not kv.dtype.codes or q.shape[2] % 4 == 0, "heads that are codes must be a multiple of 4 wide")
     sizes = (*q.shape[1:], *kv.shape[2:])
