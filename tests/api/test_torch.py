@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.cpu, pytest.mark.skipif(interpreted(), reason="this is
 OPS = load()
 CODES = ("quantize_q8", "rms_norm_q8", "add_rms_norm_q8", "swiglu_q8", "geglu_q8", "paged_attention_q8")
 ALONE = dict.fromkeys(CODES, "gives quantized activations") | dict.fromkeys(
-    ("dequantize", "linear_q8"), "takes quantized weights alone"
+    ("dequantize", "linear_q8", "linear_q8_add_rms_norm"), "takes quantized weights alone"
 )
 
 
