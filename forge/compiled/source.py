@@ -39,6 +39,9 @@ class GGUFSource:
         Raises FileFormatError where the file has changed since it was opened, or cannot be read.
         """
         found, done = self._tensors[name], 0
+        if found.stamp is None:  # made in memory
+            out[:] = found.data.reshape(-1)[start : start + out.nbytes]
+            return
         place = f"{found.path}, tensor {name}, byte {found.offset + start}"
         try:
             with open(found.path, "rb", buffering=0) as file:

@@ -61,8 +61,8 @@ class GGUFTensor:
     path: Path
     offset: int
     """Byte offset of `data` in the file `path`."""
-    stamp: Stamp
-    """Of the file when it was opened."""
+    stamp: Stamp | None = None
+    """Of the file when it was opened; None for a tensor that is in no file, but made in memory."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ MAX_STRING_BYTES = 1 << 22  # of one string; the longest chat template known has
 MAX_ARRAY_DEPTH = 4  # no known file nests arrays at all; the bound keeps a hostile one from deep recursion
 LIMITS: dict[str, int] = {  # beside what the largest files have
     "metadata entries": 1 << 14,  # 100
-    "tensors": 1 << 15,  # 2,000
+    "tensors": 1 << 14,  # 2,000
     "arrays in arrays": 1 << 12,  # none
     "strings": 5 << 18,  # 780,000: 262,000 tokens and 515,000 merges
     "bytes of text": 3 << 23,  # 10 million

@@ -25,7 +25,7 @@ WRONG = [
     ("weights", {"w": None}),
     ("weights", {"w": torch.zeros(32, 64)}), ("weights", {"w": torch.zeros(32, 63).bfloat16()}),
     ("weights", {"w": torch.zeros(32, 2, 32).bfloat16()}), ("weights", {"w": torch.zeros(64).bfloat16()}),
-    ("activations", "nonsense"), ("activations", "a16"),
+    ("activations", "nonsense"), ("activations", "a16"), ("plain", "yes"),
 ]  # fmt: skip
 
 
