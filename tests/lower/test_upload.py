@@ -121,7 +121,7 @@ def test_an_interruption_leaves_no_thread_and_reads_no_more(error):
     assert len(reads) < 400  # of 800: those of the first weight, and what was asked for ahead
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_has_what_the_serial_loader_gives():
     model = forge.compile(DEFAULT_MODEL, target="gpu", context=64)
     got = upload(model.plan.weights, model.source, model.device, piece=1 << 16)
