@@ -141,6 +141,16 @@ def max_ieee(a, b):
 
 @oracle(
     "f32 = f32 f32",
+    gfx11=["v_min_f32_e64 v9, |v9|, s7", "v_min_f32_e64 v9, v1, v2"],
+    gfx1100=["v_min_f32_e64 v9, 0x43e00000, |v9|"],
+)
+def min_ieee(a, b):
+    """D = min(S0, S1), of NaNs as `max_ieee`."""
+    return -maximum(-a, -b, ieee=True)
+
+
+@oracle(
+    "f32 = f32 f32",
     gfx1201=[
         "v_max_num_f32_e32 v0, v1, v2",
         "s_max_num_f32 s7, s7, 0xff800000",
@@ -154,6 +164,12 @@ def max_ieee(a, b):
 def max_num(a, b):
     """D = maximumNumber(S0, S1) of IEEE 754-2019: a number before any NaN, +0 before -0."""
     return maximum(a, b)
+
+
+@oracle("f32 = f32 f32", gfx1201=["v_min_num_f32_e64 v9, 0x43e00000, |v9|", "v_min_num_f32_e64 v9, v1, v2"], quiet=True)
+def min_num(a, b):
+    """D = minimumNumber(S0, S1) of IEEE 754-2019: a number before any NaN, -0 before +0."""
+    return minimum(a, b)
 
 
 @oracle(

@@ -98,7 +98,12 @@ def add16(a, b):
 @oracle(
     "f16 = i16",
     cdna=["v_cvt_f16_i16_e32 v5, v8", f"v_cvt_f16_i16_sdwa v5, v5 {DWORD} src0_sel:WORD_1"],
-    rdna=["v_cvt_f16_i16_e32 v9.l, v6.h", "v_cvt_f16_i16_e32 v9.h, v9.h", "v_cvt_f16_i16_e32 v9.h, v6.l"],
+    rdna=[
+        "v_cvt_f16_i16_e32 v9.l, v6.h",
+        "v_cvt_f16_i16_e32 v9.h, v9.h",
+        "v_cvt_f16_i16_e32 v9.h, v6.l",
+        "v_cvt_f16_i16_e64 v9.l, v131.l",
+    ],
 )
 def f16_i16(a):
     """D.f16 = S0.i16, to nearest even."""
@@ -173,7 +178,12 @@ def f64_i32(a):
     return a.astype(np.float64)
 
 
-@oracle("i32 = f32", "v_cvt_i32_f32_e32 v4, v6", "v_cvt_i32_f32_e32 v4, v4")
+@oracle(
+    "i32 = f32",
+    "v_cvt_i32_f32_e32 v4, v6",
+    "v_cvt_i32_f32_e32 v4, v4",
+    cdna=["v_cvt_i32_f32_sdwa v9, v9 dst_sel:BYTE_1 dst_unused:UNUSED_PAD src0_sel:DWORD"],
+)
 def i32_f32(a):
     """D = S0 truncated; beyond the type its nearest value; NaN gives 0."""
     return saturated(a, *I32)

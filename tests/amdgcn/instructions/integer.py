@@ -140,7 +140,12 @@ def bit_and(a, b):
     return a & b
 
 
-@oracle("b32 = b32 b32", "v_or_b32_e32 v1, 0x800, v9", "v_or_b32_e32 v1, s15, v4")
+@oracle(
+    "b32 = b32 b32",
+    "v_or_b32_e32 v1, 0x800, v9",
+    "v_or_b32_e32 v1, s15, v4",
+    cdna=[f"v_or_b32_sdwa v5, v6, v7 {DWORD} src0_sel:BYTE_0 src1_sel:DWORD"],
+)
 def bit_or(a, b):
     return a | b
 
@@ -168,7 +173,8 @@ def bit_not(a):
     "u32 = u32",
     "v_bfrev_b32_e32 v9, 1",
     "v_bfrev_b32_e32 v9, v1",
-    gfx1201=["s_brev_b32 s1, s0"],
+    rdna=["s_brev_b32 s1, s0"],
+    gfx1100=["s_brev_b32 s7, 34"],
     cdna=["s_brev_b32 s7, 1"],
 )
 def reverse(a):
@@ -192,7 +198,12 @@ def shift_left(n, a):
     return a << (n & 31)
 
 
-@oracle("u32 = u32 u32", "v_lshrrev_b32_e32 v2, 16, v2", "v_lshrrev_b32_e32 v2, v1, v3")
+@oracle(
+    "u32 = u32 u32",
+    "v_lshrrev_b32_e32 v2, 16, v2",
+    "v_lshrrev_b32_e32 v2, v1, v3",
+    cdna=["v_lshrrev_b32_sdwa v5, v3, v4 dst_sel:BYTE_1 dst_unused:UNUSED_PAD src0_sel:DWORD src1_sel:DWORD"],
+)
 def shift_right(n, a):
     return a >> (n & 31)
 

@@ -50,7 +50,29 @@ def shift_right(n, a):
     return a >> (n & 15)
 
 
-@oracle("i16 = u16 i16", rdna=["v_ashrrev_i16 v5.l, 8, v7.l", "v_ashrrev_i16 v5.h, v6.l, v7.h"])
+@oracle(
+    "i16 = u16 i16",
+    cdna=[
+        "v_ashrrev_i16_e32 v0, 8, v1",
+        "v_ashrrev_i16_e32 v0, v1, v2",
+        f"v_ashrrev_i16_sdwa v5, v3, v4 {DWORD} src0_sel:DWORD src1_sel:WORD_1",
+    ],
+    rdna=["v_ashrrev_i16 v5.l, 8, v7.l", "v_ashrrev_i16 v5.h, v6.l, v7.h"],
+)
 def shift_right_signed(n, a):
     """D = S1 >> S0[3:0], copies of the sign from above."""
     return a >> (n & 15)
+
+
+@oracle(
+    "u16 = u16 u16",
+    cdna=[
+        "v_lshlrev_b16_e32 v0, 8, v1",
+        "v_lshlrev_b16_e32 v0, v1, v2",
+        f"v_lshlrev_b16_sdwa v5, v3, sext(v4) {DWORD} src0_sel:DWORD src1_sel:BYTE_0",
+    ],
+    rdna=["v_lshlrev_b16 v9.h, 8, v12.l", "v_lshlrev_b16 v3.l, v4.h, v3.l"],
+)
+def shift_left(n, a):
+    """D = S1 << S0[3:0]."""
+    return a << (n & 15)

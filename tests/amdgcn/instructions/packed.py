@@ -95,7 +95,13 @@ def pk_shift(n, a):
     return a >> (n & 15)
 
 
-@oracle("pk.b16 = pk.b16 pk.b16", cdna=["v_pk_lshlrev_b16 v7, 4, v9 op_sel_hi:[0,1]", "v_pk_lshlrev_b16 v7, v1, v9"])
+@oracle("pk.b16 = pk.b16 pk.b16", cdna=["v_pk_ashrrev_i16 v7, 8, v9 op_sel_hi:[0,1]", "v_pk_ashrrev_i16 v7, v1, v9"])
+def pk_shift_signed(n, a):
+    """D = S1 >> S0[3:0] in each half, copies of the sign from above."""
+    return (a ^ 0x8000) - 0x8000 >> (n & 15)
+
+
+@oracle("pk.b16 = pk.b16 pk.b16", "v_pk_lshlrev_b16 v7, 4, v9 op_sel_hi:[0,1]", "v_pk_lshlrev_b16 v7, v1, v9")
 def pk_shift_left(n, a):
     """D = S1 << S0[3:0] in each half."""
     return a << (n & 15)

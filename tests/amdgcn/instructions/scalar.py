@@ -312,6 +312,7 @@ for _name, _type in (
 oracle("scc = f32 f32", gfx1201=["s_cmp_lt_f32 s2, 0xc2fc0000", "s_cmp_lt_f32 s2, s3"])(operator.lt)
 oracle("scc = f32 f32", gfx1201=["s_cmp_neq_f32 s7, 0xff800000", "s_cmp_neq_f32 s7, s3"])(lambda a, b: ~(a == b))
 oracle("scc = i32 i32", gfx11=["s_cmpk_lg_i32 s2, 0x1c0", "s_cmpk_lg_i32 s2, 0xffff"])(lambda a, k: a != signed16(k))
+oracle("scc = i32 i32", gfx11=["s_cmpk_gt_i32 s2, 0x7ff", "s_cmpk_gt_i32 s2, 0xffff"])(lambda a, k: a > signed16(k))
 oracle("scc = u32 u32", gfx11=["s_cmpk_lt_u32 s2, 0xa0", "s_cmpk_lt_u32 s2, 0xffff"])(operator.lt)
 
 

@@ -17,14 +17,15 @@ pytestmark = pytest.mark.compile
 BUFFER = {
     "gfx942": {"load_sbyte": "1s", "load_ubyte": "1", "load_ushort": "2", "load_sshort": "2s", "load_dword": "4",
                "load_dwordx2": "8", "load_dwordx3": "12", "load_dwordx4": "16",
-               "store_short": "2", "store_dword": "4", "store_dwordx2": "8", "store_dwordx4": "16"},
+               "store_byte": "1", "store_short": "2", "store_dword": "4", "store_dwordx2": "8", "store_dwordx4": "16"},
     "rdna": {"load_i8": "1s", "load_u8": "1", "load_u16": "2", "load_i16": "2s", "load_b32": "4", "load_b64": "8",
              "load_b128": "16",
-             "store_b16": "2", "store_b32": "4", "store_b64": "8", "store_b128": "16"},
+             "store_b8": "1", "store_b16": "2", "store_b32": "4", "store_b64": "8", "store_b128": "16"},
 }  # fmt: skip
 SHARED = {
     "gfx942": {
-        "ds_read_u8": "1", "ds_read_u16": "2", "ds_read_b32": "4", "ds_read_b64": "8", "ds_read_b128": "16",
+        "ds_read_u8": "1", "ds_read_u16": "2", "ds_read_i16": "2s", "ds_read_b32": "4", "ds_read_b64": "8",
+        "ds_read_b128": "16",
         "ds_read2_b32": "2x4", "ds_read2_b64": "2x8", "ds_read2st64_b32": "2x4 64", "ds_read2st64_b64": "2x8 64",
         "ds_write_b8": "1", "ds_write_b16": "2", "ds_write_b16_d16_hi": "2hi", "ds_write_b32": "4", "ds_write_b64": "8",
         "ds_write_b128": "16", "ds_write2_b32": "2x4", "ds_write2_b64": "2x8", "ds_write2st64_b32": "2x4 64",
@@ -52,6 +53,10 @@ GLOBAL = {
     "rdna": {"global_load_b32 global_store_b32": 4, "global_load_b64 global_store_b64": 8,
              "global_load_b128 global_store_b128": 16},
 }  # fmt: skip
+LOADED = {  # of which there is a load alone that is used
+    "gfx942": {"global_load_ushort": "2", "global_load_sshort": "2s"},
+    "rdna": {"global_load_d16_b16": "2lo"},
+}
 PRIVATE = {"rdna": {"scratch_load_b32 scratch_store_b32": 4, "scratch_load_b64 scratch_store_b64": 8}}
 PARTIAL = 0x0F5A5A5F5A5A5A5B  # lanes that are on
 D = 8  # the register that is loaded or stored
@@ -155,6 +160,20 @@ def test_global(arch, names, size, scalar):
     np.testing.assert_array_equal(octets, octets_before)
 
 
+@pytest.mark.parametrize(("arch", "name", "what"), list(each(LOADED)))
+def test_global_load(arch, name, what):
+    """A 64-bit address a lane."""
+    memory, octets, base = tensor()
+    state = waves(arch, 2, memory=memory, exec=np.array([PARTIAL, -1], object))
+    offset = np.random.default_rng(4).permutation(2 * state.lanes).reshape(2, -1) * 16
+    address = offset.astype(np.uint64) + np.uint64(base)
+    state.vgpr[2], state.vgpr[3] = address.astype(np.uint32), (address >> np.uint64(32)).astype(np.uint32)
+    active, before = state.active.copy(), state.vgpr.copy()
+    execute(arch, f"{name} v{D}, v[2:3], off offset:4\n{WAIT[arch]}", state)
+    half = "lo" if what.endswith("lo") else ""
+    expect_load(before, state.vgpr, read(octets, offset + 4, int(what[0]), what.endswith("s")), active, half)
+
+
 @pytest.mark.parametrize(("arch", "names", "size"), list(each(PRIVATE)))
 def test_scratch(arch, names, size):
     """What a lane stores in its private memory it loads again, and no other lane does."""
@@ -174,7 +193,8 @@ WAIT = {"gfx942": "s_waitcnt vmcnt(0)", "gfx1100": "s_waitcnt vmcnt(0)", "gfx120
 def test_lds(arch, name, what):
     """Two workgroups have LDS of their own; a store is seen through a load of its bytes."""
     twice, stride = "2x" in what, 64 if "64" in what else 1
-    size, half = re.fullmatch(r"(?:2x)?(\d+)(lo|hi)?(?: 64)?", what).groups()
+    size, half = re.fullmatch(r"(?:2x)?(\d+)(lo|hi|s)?(?: 64)?", what).groups()
+    signed, half = half == "s", half if half != "s" else ""
     size, whole = int(size), 16384
     state = waves(arch, 2, lds=whole, groups=2, exec=np.array([PARTIAL, -1], object))
     rng = np.random.default_rng(6)
@@ -192,7 +212,7 @@ def test_lds(arch, name, what):
     data = registers(2 * size) if twice and load else registers(size) + (second if twice else "")
     execute(arch, f"{name} {data}, v1{tail}" if load else f"{name} v1, {data}{tail}", state)
     if load:
-        words = [w for o in offsets for w in (read(content[g], at[g] + o, size) for g in (0, 1)) for w in [w]]
+        words = [w for o in offsets for w in (read(content[g], at[g] + o, size, signed) for g in (0, 1)) for w in [w]]
         words = [np.stack(pair) for o in range(len(offsets)) for pair in zip(*words[2 * o : 2 * o + 2], strict=True)]
         expect_load(before, state.vgpr, words, active, half or "")
     else:
@@ -225,5 +245,5 @@ def test_scalar_load(arch, name, count):
 def covered() -> set[tuple[str, str]]:
     """(architecture, mnemonic) of everything above."""
     found = {(p.values[0], f"buffer_{p.values[1]}") for p in each(BUFFER)}
-    found |= {(p.values[0], p.values[1]) for table in (SHARED, SCALAR) for p in each(table)}
+    found |= {(p.values[0], p.values[1]) for table in (SHARED, SCALAR, LOADED) for p in each(table)}
     return found | {(p.values[0], n) for table in (GLOBAL, PRIVATE) for p in each(table) for n in p.values[1].split()}
