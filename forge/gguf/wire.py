@@ -179,14 +179,11 @@ class Cursor:
         nbytes = count * layout.size
         self.require(nbytes, f"{what} ({count} items)", start)
         self.claim("numbers in arrays", count, what, start)
-        numbers = self._data[self.position : self.position + nbytes].copy().view(np.dtype(layout.format))
-        if boolean:
-            bad = int(np.argmax(numbers > 1)) if count else 0
-            if count and numbers[bad] > 1:
-                raise self.error(f"{what}[{bad}] is neither 0 nor 1", self.position + bad)
-            numbers = numbers.view(np.bool_)
+        octets = self._data[self.position : self.position + nbytes]
+        if boolean and count and octets[bad := int(np.argmax(octets > 1))] > 1:
+            raise self.error(f"{what}[{bad}] is neither 0 nor 1", self.position + bad)
         self.position += nbytes
-        return numbers
+        return octets.copy().view(np.bool_ if boolean else np.dtype(layout.format))
 
 
 DAMAGED = "download or convert the file again; its size and checksum should match its source's"
