@@ -121,8 +121,7 @@ class Kernel:
     `build(site, *outputs, *operands, **attrs)` returns the steps that carry out a call: launches and callables.
     `workspace(call, config)` gives the types of scratch tensors that the build gets as `site.work`.
     `layouts(call)` maps a weight operand's name to the storage layouts it takes, best first.
-    `rounds` is the type that it rounds floating operands to before it computes with them, if to any: its results are
-    then no more exact than that type's.
+    `rounds(call)` is the type that it rounds operands to, if to any: its results are no more exact than that type's.
     """
 
     op: Op
@@ -133,7 +132,7 @@ class Kernel:
     when: Callable[[Call], bool]
     workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]]
     layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None
-    rounds: str | None = None
+    rounds: Callable[[Call], str | None]
 
     def serves(self, call: Call) -> bool:
         return self.on == call.target.kind and self.when(call)
@@ -238,7 +237,7 @@ class Op:
         when: Callable[[Call], bool] = lambda call: True,
         workspace: Callable[[Call, Mapping[str, Any]], tuple[TensorType, ...]] = lambda call, config: (),
         layouts: Callable[[Call], Mapping[str, tuple[str, ...]]] | None = None,
-        rounds: str | None = None,
+        rounds: Callable[[Call], str | None] = lambda call: None,
     ) -> Callable[[Callable[..., Any]], Kernel]:
         """Declare a kernel of this op; where the tuning data say nothing, earlier ones are preferred. See `Kernel`."""
 

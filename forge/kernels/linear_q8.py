@@ -48,12 +48,12 @@ def _plain(call):
 
 
 def _as_it_is(kernel):
-    """What a kernel of `linear` serves, wants for scratch and is tuned over, of the call that takes x as it is."""
+    """What a kernel of `linear` serves, wants, is tuned over and rounds, of the call that takes x as it is."""
     return dict(
         when=lambda call: kernel.when(_plain(call)),
         workspace=lambda call, config: kernel.workspace(_plain(call), config),
         space=kernel.space,
-        rounds=kernel.rounds,
+        rounds=lambda call: kernel.rounds(_plain(call)),
     )
 
 

@@ -64,7 +64,7 @@ def _workspace(call, config):
 
 @linear_q8_add_rms_norm.kernel(
     when=lambda call: linear_tall.when(_product(call)),
-    rounds="f16",
+    rounds=lambda call: linear_tall.rounds(_product(call)),
     workspace=_workspace,
     space=linear_tall.space,
 )

@@ -84,7 +84,9 @@ def check(
         torch.cuda.synchronize(device)
     memory.check(f"{kernel.id} on {case.name}")
     error = max(
-        compare(got, ref, f"{kernel.id} on {case.name}, result {i}", fused=op.equals is not None, rounds=kernel.rounds)
+        compare(
+            got, ref, f"{kernel.id} on {case.name}, result {i}", fused=op.equals is not None, rounds=kernel.rounds(call)
+        )
         for i, (got, ref) in enumerate(zip(outputs, reference, strict=True))
     )
     return Outcome(error, done)

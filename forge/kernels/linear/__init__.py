@@ -56,9 +56,9 @@ def linear(x, w, bias=None, *, out="f16"):
     """y[T,N] = x[T,K] @ w[N,K]^T + bias[N]; summed in fp32, rounded once to `out`.
 
     x is floating point, or a8 or a16 (then w must be a block type); w is floating point or a block type. Few tokens
-    are multiplied in fp32, and others with the dequantized operands rounded to fp16, but for results in f32 of x in
-    other types than f16, or of more than 64 tokens. On a CPU
-    bfloat16 to bfloat16 rounds the bias to that type, and `linear_library` may sum parts in fp16.
+    are multiplied in fp32; more with the dequantized operands rounded to fp16. Results in f32 are of operands that are
+    not rounded, but where x is f16 and of 5 to 64 tokens. On a CPU bfloat16 to bfloat16 rounds the bias to that type,
+    and `linear_library` may sum parts in fp16.
     """
 
 
@@ -125,7 +125,7 @@ def _fits_tall(call):
 
 @linear.kernel(
     when=_fits_tall,
-    rounds="f16",
+    rounds=lambda call: "f16" if _w(call).quantized else None,
     workspace=dozens.workspace,
     space=Space(
         BLOCK_N=(64, 128, 32),

@@ -170,8 +170,7 @@ def linear_tall(
 ):
     """y[T,N] from f16 x[T,K] and a weight [N,K] that is rounded to f16, summed in fp32. BLOCK_T is at least T.
 
-    K is a constant, by which the
-    compiler knows how far loads are aligned: without that it does not load ahead.
+    K is a constant, by which the compiler knows how far loads are aligned: without that it does not load ahead.
     """
     wait_for_earlier(DEPENDENT)
     part = tl.program_id(1)
